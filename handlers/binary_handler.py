@@ -1,0 +1,45 @@
+"""TorchServe's entry point of the binary node: films in, messages out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from handlers.message import pack
+from handlers.reading import INTERNAL, Screening
+from handlers.report import Refusal
+from handlers.vit import serving_device
+
+logger = logging.getLogger(__name__)
+
+
+class BinaryHandler:
+    """Screens a batch. It never raises on what a client sent: a node that raises fails its whole batch."""
+
+    def initialize(self, context: Any) -> None:
+        properties = context.system_properties
+        self.screening = Screening(Path(properties["model_dir"]), serving_device(properties.get("gpu_id")))
+        self.screening.vit.warm_up()
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """One message per request; each request holds the film under ``body`` or the form field ``data``."""
+        films = [_film(request) for request in data]
+        before = self.screening.films_read
+        try:
+            answers = self.screening.screen(films)
+        except Exception:
+            logger.exception("stage 1 failed on a batch of %d films", len(films))
+            answers = [INTERNAL] * len(films)
+        refused = sum(isinstance(answer, Refusal) for answer in answers)
+        routed = sum(not isinstance(answer, Refusal) and answer.routed for answer in answers)
+        count = context.metrics.add_counter
+        count("cxr_binary_batches", 1)
+        count("cxr_binary_films", self.screening.films_read - before)
+        count("cxr_films_refused", refused)
+        count("cxr_films_routed", routed)
+        count("cxr_films_skipped", len(answers) - refused - routed)
+        return [pack(answer) for answer in answers]
+
+
+def _film(request: dict[str, Any]) -> bytes:
+    value = request.get("body") or request.get("data") or b""
+    return bytes(value) if isinstance(value, bytes | bytearray) else str(value).encode()

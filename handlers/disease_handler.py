@@ -1,0 +1,42 @@
+"""TorchServe's entry point of the disease node: messages in, JSON reports out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from handlers.message import Screened, unpack
+from handlers.reading import INTERNAL, Naming
+from handlers.report import Refusal
+from handlers.vit import serving_device
+
+logger = logging.getLogger(__name__)
+
+
+class DiseaseHandler:
+    """Names the findings of a batch's routed films. It never raises on what reached it."""
+
+    def initialize(self, context: Any) -> None:
+        properties = context.system_properties
+        self.naming = Naming(Path(properties["model_dir"]), serving_device(properties.get("gpu_id")))
+        self.naming.vit.warm_up()
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """One JSON document per message, as ``handlers.report`` describes it."""
+        before = self.naming.films_read
+        try:
+            answers = self.naming.name([_film(request) for request in data])
+        except Exception:
+            logger.exception("stage 2 failed on a batch of %d films", len(data))
+            answers = [INTERNAL] * len(data)
+        seen = self.naming.films_read - before
+        count = context.metrics.add_counter
+        count("cxr_disease_batches", 1 if seen else 0)
+        count("cxr_disease_films", seen)
+        return [answer.model_dump_json().encode() for answer in answers]
+
+
+def _film(request: dict[str, Any]) -> Screened | Refusal:
+    try:
+        return unpack(bytes(request.get("body") or b""))
+    except (ValueError, TypeError) as fault:
+        return Refusal.because(400, "NotAMessage", str(fault))

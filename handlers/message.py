@@ -1,0 +1,59 @@
+"""What the binary node tells the disease node of one film: one safetensors blob, its words as metadata."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from handlers.report import Problem, Refusal, Score
+
+_KEY = "film"
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A film after stage 1.
+
+    Attributes:
+        finding: p(finding) against the gate's threshold.
+        version: of the binary model.
+        pixels: [S, S] uint8 for stage 2 where the film is routed; None where the gate stopped it.
+    """
+
+    finding: Score
+    version: str
+    pixels: NDArray[np.uint8] | None
+
+    @property
+    def routed(self) -> bool:
+        return self.pixels is not None
+
+
+def pack(film: Screened | Refusal) -> bytes:
+    """The message for one film; a few hundred bytes unless the film is routed."""
+    if isinstance(film, Refusal):
+        return save({}, metadata={_KEY: json.dumps({"error": film.error.model_dump()})})
+    words = {"finding": film.finding.model_dump(), "version": film.version}
+    tensors = {} if film.pixels is None else {"pixels": np.ascontiguousarray(film.pixels)}
+    return save(tensors, metadata={_KEY: json.dumps(words)})
+
+
+def unpack(message: bytes) -> Screened | Refusal:
+    """The film that ``pack`` wrote.
+
+    Raises:
+        ValueError: the message was not written by ``pack`` (pydantic's and safetensors' errors included).
+    """
+    try:
+        length = int.from_bytes(message[:8], "little")
+        words = json.loads(json.loads(message[8 : 8 + length])["__metadata__"][_KEY])
+        if "error" in words:
+            return Refusal(error=Problem(**words["error"]))
+        pixels = load(bytes(message)).get("pixels")
+        if pixels is not None and (pixels.dtype != np.uint8 or pixels.ndim != 2):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 [S, S]")
+        return Screened(Score(**words["finding"]), str(words["version"]), pixels)
+    except Exception as fault:
+        raise ValueError(f"not a message of the binary node: {fault}") from fault

@@ -1,0 +1,42 @@
+"""``metadata.json`` of a model archive: what a served model says of itself."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+METADATA_FILE = "metadata.json"
+
+
+class Metadata(BaseModel):
+    """Labels, preprocessing, operating points, metrics and origin of one archived model.
+
+    Attributes:
+        labels: the model's outputs in order; ``["Finding"]`` for stage 1.
+        image_size: side in pixels of the square that the model sees.
+        mean, std: per channel, of pixels in [0, 1].
+        thresholds: operating point per label, in [0, 1].
+        metrics: what ``training.evaluate`` measured.
+        data: folder name, number of films and patients per split, and whether films are synthetic.
+        training: the resolved training configuration.
+        versions: of the libraries that trained and packed it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Literal["binary", "disease"]
+    version: str
+    labels: list[str]
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    thresholds: dict[str, float]
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    training: dict[str, Any]
+    versions: dict[str, str]
+    intended_use: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Metadata":
+        return cls.model_validate_json((folder / METADATA_FILE).read_text())

@@ -1,0 +1,57 @@
+"""A trained ViT in evaluation mode: pixels in, probabilities out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import ViTForImageClassification
+from transformers.utils.logging import disable_progress_bar
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+"""The transformers file that holds a checkpoint's image size, mean and std."""
+
+
+def serving_device(gpu: int | None = None) -> torch.device:
+    """The given GPU, or the first one, or the CPU where there is none."""
+    return torch.device("cuda", gpu or 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def serving_dtype(device: torch.device) -> torch.dtype:
+    """float32 on the CPU; bfloat16 on a GPU that has it, float16 on an older one."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+class Vit:
+    """One stage's network, loaded from a checkpoint folder or an unpacked archive (the same three files).
+
+    Args:
+        folder: holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+        device: where it runs.
+        dtype: of weights and activations; ``serving_dtype(device)`` unless told.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        disable_progress_bar()  # its lines would go to the server's log
+        self.device, self.dtype = device, dtype or serving_dtype(device)
+        self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
+        self.model.eval().to(device)
+        preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
+        self.image_size = int(preprocessor["size"]["height"])
+        self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], one column per label."""
+        grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
+        inputs = ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)  # [B, 3, S, S]
+        logits = self.model(pixel_values=inputs).logits.float()
+        return torch.sigmoid(logits).cpu().numpy()
+
+    def warm_up(self) -> None:
+        """Runs one blank film, so that the first real one does not pay for lazy initialisation."""
+        self.probabilities(np.zeros((1, self.image_size, self.image_size), np.uint8))

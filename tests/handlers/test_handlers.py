@@ -1,0 +1,147 @@
+"""The two entry points on one batch, as TorchServe calls them: no input makes them raise."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.binary_handler import BinaryHandler
+from handlers.disease_handler import DiseaseHandler
+from handlers.findings import FINDINGS
+from handlers.metadata import Metadata
+from handlers.report import Refusal, Report, parse_answer
+from handlers.vit import PREPROCESSOR_FILE
+from training.archive import metadata_of
+
+
+class Counters:
+    """TorchServe's metrics, as far as the handlers use them."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+
+    def add_counter(self, name: str, value: int) -> None:
+        self.totals[name] += value
+
+
+def context_of(folder: Path) -> SimpleNamespace:
+    return SimpleNamespace(system_properties={"model_dir": str(folder), "gpu_id": None}, metrics=Counters())
+
+
+@pytest.fixture(scope="module")
+def unpacked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What TorchServe's unpacked archives hold, as far as the handlers read them."""
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    folders = {}
+    for stage in ("binary", "disease"):
+        folders[stage] = tmp_path_factory.mktemp(stage)
+        for name in ("config.json", "model.safetensors", PREPROCESSOR_FILE):
+            (folders[stage] / name).write_bytes((run / stage / "checkpoint" / name).read_bytes())
+        metadata = metadata_of(run, stage, evaluation, "1.0.0")
+        (folders[stage] / "metadata.json").write_text(metadata.model_dump_json())
+    return folders
+
+
+@pytest.fixture
+def nodes(unpacked: dict[str, Path]):
+    """Both handlers, initialised, each with a context of its own."""
+    made = {"binary": BinaryHandler(), "disease": DiseaseHandler()}
+    contexts = {stage: context_of(folder) for stage, folder in unpacked.items()}
+    for stage, handler in made.items():
+        handler.initialize(contexts[stage])
+    return made, contexts
+
+
+def through(nodes, requests: list[dict]) -> list[Report | Refusal]:
+    made, contexts = nodes
+    messages = made["binary"].handle(requests, contexts["binary"])
+    bodies = [{"body": bytearray(message)} for message in messages]
+    return [parse_answer(body) for body in made["disease"].handle(bodies, contexts["disease"])]
+
+
+def test_only_routed_films_reach_stage_2(nodes, film_paths: list[Path]) -> None:
+    films = film_paths[:30]
+    reports = through(nodes, [{"body": bytearray(film.read_bytes())} for film in films])
+    routed = [report for report in reports if report.routed]
+    skipped = [report for report in reports if not report.routed]
+    assert routed
+    assert skipped
+    _, contexts = nodes
+    assert contexts["binary"].metrics.totals["cxr_binary_films"] == len(films)
+    assert contexts["binary"].metrics.totals["cxr_films_routed"] == len(routed)
+    assert contexts["disease"].metrics.totals["cxr_disease_films"] == len(routed)
+    for report in skipped:
+        assert list(report.diseases) == list(FINDINGS)
+        assert not report.finding.present
+        assert {score.probability for score in report.diseases.values()} == {0.0}
+    for report in routed:
+        assert report.finding.present
+        assert min(score.probability for score in report.diseases.values()) > 0.0
+
+
+def test_a_bad_film_in_a_batch_leaves_the_others_as_they_were(nodes, film_paths: list[Path]) -> None:
+    good = [film.read_bytes() for film in film_paths[:4]]
+    alone = [through(nodes, [{"body": bytearray(film)}])[0] for film in good]
+    bad = [b"text", good[0][:-500], b"", {"json": 1}]
+    requests = [{"body": bytearray(film)} for film in good[:2]]
+    requests += [{"body": film} for film in bad] + [{}, {"file": b"wrong field"}]
+    requests += [{"data": bytearray(film)} for film in good[2:]]
+    answers = through(nodes, requests)
+    types = [answer.error.type for answer in answers[2:8]]
+    assert types == [
+        "UnreadableImage",
+        "TruncatedImage",
+        "EmptyRequest",
+        "UnreadableImage",
+        "EmptyRequest",
+        "EmptyRequest",
+    ]
+    for expected, answer in zip(alone, answers[:2] + answers[8:], strict=True):
+        assert answer.routed == expected.routed
+        assert answer.finding.probability == pytest.approx(expected.finding.probability, abs=1e-5)
+        for name in FINDINGS:
+            assert answer.diseases[name].probability == pytest.approx(expected.diseases[name].probability, abs=1e-5)
+
+
+def test_a_batch_of_bad_films_alone_is_answered(nodes) -> None:
+    answers = through(nodes, [{"body": bytearray(b"text")}, {"body": bytearray(b"")}])
+    assert [answer.error.type for answer in answers] == ["UnreadableImage", "EmptyRequest"]
+
+
+def test_a_fault_in_the_model_is_an_answer_not_an_exception(nodes, film_paths, monkeypatch) -> None:
+    made, _ = nodes
+
+    def broken(pixels: np.ndarray) -> np.ndarray:
+        raise RuntimeError("CUDA out of memory")
+
+    film = [{"body": bytearray(film_paths[0].read_bytes())}]
+    for stage in (made["binary"].screening, made["disease"].naming):
+        with monkeypatch.context() as patched:
+            patched.setattr(made["binary"].screening, "threshold", 0.0)
+            patched.setattr(stage.vit, "probabilities", broken)
+            answer = through(nodes, film)[0]
+        assert isinstance(answer, Refusal)
+        assert (answer.error.code, answer.error.type) == (500, "InternalError")
+
+
+def test_the_disease_node_answers_what_is_no_message(nodes) -> None:
+    made, contexts = nodes
+    for request in ({"body": bytearray(b"noise")}, {}, {"body": {"json": True}}):
+        answer = parse_answer(made["disease"].handle([request], contexts["disease"])[0])
+        assert answer.error.type == "NotAMessage"
+
+
+def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -> None:
+    from handlers.vit import Vit, serving_dtype
+
+    assert serving_dtype(torch.device("cpu")) == torch.float32
+    metadata = Metadata.read(unpacked["binary"])
+    half = Vit(unpacked["binary"], torch.device("cpu"), torch.bfloat16)
+    full = Vit(unpacked["binary"], torch.device("cpu"))
+    film = np.random.default_rng(0).integers(0, 256, (2, metadata.image_size, metadata.image_size), np.uint8)
+    assert half.model.dtype == torch.bfloat16
+    assert np.abs(half.probabilities(film) - full.probabilities(film)).max() < 0.02

@@ -1,0 +1,39 @@
+"""The message carries the route, and nothing it need not carry."""
+
+import numpy as np
+import pytest
+
+from handlers.message import Screened, pack, unpack
+from handlers.report import Refusal, Score
+
+PIXELS = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224).astype(np.uint8)
+
+
+def test_a_routed_film_arrives_with_its_pixels() -> None:
+    film = unpack(pack(Screened(Score.at(0.9, 0.3), "1.2.3", PIXELS)))
+    assert isinstance(film, Screened)
+    assert film.routed
+    assert (film.finding.probability, film.finding.threshold, film.version) == (0.9, 0.3, "1.2.3")
+    assert (film.pixels == PIXELS).all()
+
+
+def test_an_unrouted_film_travels_without_pixels_in_under_a_kilobyte() -> None:
+    message = pack(Screened(Score.at(0.123456789012345, 0.3), "1.2.3", None))
+    film = unpack(message)
+    assert isinstance(film, Screened)
+    assert not film.routed
+    assert film.finding.probability == 0.123456789012345
+    assert len(message) < 1000
+
+
+def test_a_refusal_arrives_word_for_word() -> None:
+    refusal = Refusal.because(400, "UnreadableImage", "not a PNG, JPEG or DICOM file")
+    assert unpack(pack(refusal)) == refusal
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"garbage", b"\xff" * 100, pack(Screened(Score.at(0.9, 0.3), "1", PIXELS))[:-9]]
+)
+def test_what_the_binary_node_did_not_write_is_a_value_error(message: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message of the binary node"):
+        unpack(message)
