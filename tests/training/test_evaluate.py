@@ -1,0 +1,69 @@
+"""What an evaluation writes, and what its archives say."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from handlers.findings import FINDINGS
+from handlers.metadata import Metadata
+from training.archive import archive
+from training.data import DataError
+from training.evaluate import evaluate
+from training.labels import parse_finding_labels
+from training.train import train
+
+
+def test_the_written_predictions_give_the_written_aucs(run: Path, sample: Path) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    predictions = pd.read_csv(run / "predictions.csv").set_index("Image Index")
+    assert set(predictions.index) == set((sample / "test_list.txt").read_text().split())
+    labels = pd.read_csv(sample / "Data_Entry_2017.csv", index_col=False).set_index("Image Index")["Finding Labels"]
+    truth = np.stack([parse_finding_labels(labels[image], image) for image in predictions.index])
+    finding = roc_auc_score(truth.any(axis=1), predictions["Finding"])
+    assert evaluation["test"]["binary"]["auc"] == pytest.approx(finding, abs=1e-6)
+    for column, name in enumerate(FINDINGS):
+        area = evaluation["test"]["diseases"][name]["ungated"]
+        assert (area is None) == (truth[:, column].sum() == 0)
+        if area is not None:
+            assert area == pytest.approx(roc_auc_score(truth[:, column], predictions[name]), abs=1e-6)
+
+
+def test_the_table_says_that_the_films_are_synthetic(run: Path) -> None:
+    text = (run / "evaluation.txt").read_text()
+    assert "Synthetic films" in text
+    assert all(name in text for name in FINDINGS)
+
+
+def test_stages_from_different_splits_are_refused(run: Path, tiny_config, tmp_path: Path) -> None:
+    other = tiny_config("disease", tmp_path / "disease", epochs=1)
+    other.data.split_seed = 5
+    train(other)
+    (tmp_path / "binary").symlink_to(run / "binary")
+    with pytest.raises(DataError, match="different 'data' sections"):
+        evaluate(tmp_path)
+
+
+def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: Path) -> None:
+    archives = archive(run, tmp_path, "2.1.0")
+    assert [path.name for path in archives] == ["binary.mar", "disease.mar", "chest_xray.war"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["binary.mar", "chest_xray.war", "disease.mar"]
+    thresholds = json.loads((run / "evaluation.json").read_text())["thresholds"]
+    for stage, labels in (("binary", ["Finding"]), ("disease", list(FINDINGS))):
+        with zipfile.ZipFile(tmp_path / f"{stage}.mar") as packed:
+            names = set(packed.namelist())
+            metadata = Metadata.model_validate_json(packed.read("metadata.json"))
+            weights = packed.read("model.safetensors")
+        assert {"handlers/image.py", "handlers/reading.py", f"{stage}_handler.py", "config.json"} <= names
+        assert weights == (run / stage / "checkpoint" / "model.safetensors").read_bytes()
+        assert (metadata.stage, metadata.version, metadata.labels) == (stage, "2.1.0+synthetic", labels)
+        assert metadata.thresholds == {label: thresholds[label] for label in labels}
+        assert metadata.image_size == 32
+        assert metadata.training["optim"]["epochs"] == 3
+        assert metadata.data["synthetic"] is True
+        assert metadata.versions["torch"]
+        assert metadata.metrics["test"]

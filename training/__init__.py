@@ -1,0 +1,1 @@
+"""Makes the models: labels, data, training, operating points, evaluation, archives."""

@@ -1,0 +1,123 @@
+"""Packs a run's two models and the workflow for TorchServe.
+
+    python -m training.archive --run runs/demo --store model_store
+
+Writes ``binary.mar``, ``disease.mar`` and ``chest_xray.war``. A .mar holds the weights (safetensors), the whole
+``handlers/`` package and ``metadata.json``; nothing outside it is needed to run it, the libraries apart.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import handlers
+from handlers.findings import FINDINGS
+from handlers.metadata import METADATA_FILE, Metadata
+from handlers.reading import FINDING
+from handlers.vit import PREPROCESSOR_FILE
+from training.data import DataError
+
+HANDLERS = Path(handlers.__path__[0])
+WORKFLOWS = HANDLERS.parent / "workflows"
+WORKFLOW = "chest_xray"
+LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pydicom")
+INTENDED_USE = (
+    "Research on adult frontal chest radiographs. Not a medical device: not for diagnosis, triage or any decision "
+    "about a patient."
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.archive", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of an evaluated run")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="where the archives go (%(default)s)")
+    parser.add_argument("--version", default="1.0.0", help="of the two models (%(default)s)")
+    arguments = parser.parse_args()
+    try:
+        for path in archive(arguments.run, arguments.store, arguments.version):
+            print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    except (DataError, FileNotFoundError) as fault:
+        sys.exit(f"error: {fault}")
+
+
+def archive(run: Path, store: Path, version: str) -> list[Path]:
+    """Writes the three archives; each appears under its name only when it is whole.
+
+    Raises:
+        FileNotFoundError: the run was not trained or not evaluated.
+    """
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store) as scratch:
+        made = [_pack_model(run, stage, evaluation, version, Path(scratch)) for stage in ("binary", "disease")]
+        made.append(_pack_workflow(Path(scratch)))
+        return [path.replace(store / path.name) for path in made]
+
+
+def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str) -> Metadata:
+    """What the stage's archive will say of itself."""
+    checkpoint = run / stage / "checkpoint"
+    labels = [FINDING] if stage == "binary" else list(FINDINGS)
+    preprocessor = json.loads((checkpoint / PREPROCESSOR_FILE).read_text())
+    test = evaluation["test"]
+    measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
+    return Metadata.model_validate(
+        {
+            "stage": stage,
+            "version": f"{version_}+synthetic" if evaluation["data"]["synthetic"] else version_,
+            "labels": labels,
+            "image_size": preprocessor["size"]["height"],
+            "mean": preprocessor["image_mean"],
+            "std": preprocessor["image_std"],
+            "thresholds": {label: evaluation["thresholds"][label] for label in labels},
+            "metrics": {"test": measured},
+            "data": evaluation["data"],
+            "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "intended_use": INTENDED_USE,
+        }
+    )
+
+
+def _pack_model(run: Path, stage: str, evaluation: dict[str, Any], version_: str, scratch: Path) -> Path:
+    checkpoint, staged = run / stage / "checkpoint", scratch / stage
+    metadata = metadata_of(run, stage, evaluation, version_)
+    # The archiver copies this folder's content to the archive's root: imports read the same inside and outside.
+    shutil.copytree(HANDLERS, staged / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("config.json", PREPROCESSOR_FILE):
+        shutil.copy(checkpoint / name, staged / name)
+    (staged / METADATA_FILE).write_text(metadata.model_dump_json(indent=2))
+    _run(
+        "torch-model-archiver",
+        *("--model-name", stage, "--version", metadata.version),
+        *("--serialized-file", checkpoint / "model.safetensors"),
+        *("--handler", HANDLERS / f"{stage}_handler.py"),
+        *("--extra-files", staged, "--export-path", scratch, "--archive-format", "zip-store"),
+    )
+    return scratch / f"{stage}.mar"
+
+
+def _pack_workflow(scratch: Path) -> Path:
+    _run(
+        "torch-workflow-archiver",
+        *("--workflow-name", WORKFLOW, "--spec-file", WORKFLOWS / f"{WORKFLOW}.yaml"),
+        *("--handler", WORKFLOWS / "no_functions.py", "--export-path", scratch),
+    )
+    return scratch / f"{WORKFLOW}.war"
+
+
+def _run(command: str, *arguments: str | Path) -> None:
+    subprocess.run([Path(sys.executable).with_name(command), *map(str, arguments)], check=True)
+
+
+if __name__ == "__main__":
+    main()
