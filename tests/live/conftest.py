@@ -1,0 +1,97 @@
+"""A live TorchServe with ports, folders and archives of its own."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from training.archive import archive
+from workflows.serve import serve, stop
+from workflows.server import Server
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def configure(folder: Path) -> None:
+    """The project's own configuration, with other ports and absolute paths."""
+    inference, management, metrics, grpc_inference, grpc_management, workers, distribution = free_ports(7)
+    own = {
+        "inference_address": f"http://127.0.0.1:{inference}",
+        "management_address": f"http://127.0.0.1:{management}",
+        "metrics_address": f"http://127.0.0.1:{metrics}",
+        "grpc_inference_port": grpc_inference,
+        "grpc_management_port": grpc_management,
+        "initial_worker_port": workers,
+        "initial_distribution_port": distribution,
+    }
+    lines = [line for line in (ROOT / "config.properties").read_text().splitlines() if line.split("=")[0] not in own]
+    lines += [f"{key}={value}" for key, value in own.items()]
+    text = "\n".join(lines).replace("workflows/log4j2.xml", str(ROOT / "workflows" / "log4j2.xml"))
+    (folder / "config.properties").write_text(text + "\n")
+
+
+@pytest.fixture(scope="session")
+def server_folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "tmp").mkdir()
+    archive(run, folder / "model_store", "1.0.0")
+    configure(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(server_folder: Path) -> Iterator[Server]:
+    """Up, with the workflow registered and one film read; stopped at the end."""
+    with pytest.MonkeyPatch.context() as environment:
+        # TorchServe's pid file and the JVM's unpacked archives: two servers on a machine must not share them.
+        environment.setenv("TMPDIR", str(server_folder / "tmp"))
+        environment.setenv("TEMP", str(server_folder / "tmp"))
+        environment.delenv("TS_CONFIG_FILE", raising=False)
+        assert os.environ["TMPDIR"]
+        one = Server.of_folder(server_folder)
+        serve(one)
+        yield one
+        stop(one)
+
+
+@pytest.fixture
+def counters(server: Server) -> Callable[[], dict[str, float]]:
+    """The handlers' counters, as the metrics endpoint shows them."""
+
+    def read() -> dict[str, float]:
+        text = server.call("GET", f"{server.metrics}/metrics", "inference").text
+        lines = [line.split(" ") for line in text.splitlines() if line.startswith("cxr_")]
+        return {name.partition("{")[0]: float(value) for name, value in lines}
+
+    return read
+
+
+@pytest.fixture
+def wait_for(counters) -> Callable[[dict[str, float]], dict[str, float]]:
+    """Reads the counters until they show what is expected: workers report them just after they have answered."""
+
+    def wait(expected: dict[str, float]) -> dict[str, float]:
+        for _ in range(2000):
+            seen = counters()
+            if all(seen.get(name, 0) >= value for name, value in expected.items()):
+                return seen
+        raise AssertionError(f"expected at least {expected}, the metrics endpoint shows {seen}")
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=60) as client:
+        yield client

@@ -1,0 +1,50 @@
+"""Reads three films through the running server: a sample film with findings, one without, a real radiograph."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from pydicom.data import get_testdata_file
+
+from handlers.findings import NO_FINDING
+from workflows.client import WORKFLOW
+from workflows.client import main as read_films
+from workflows.server import Server
+
+SAMPLE = Path("data/sample")
+REAL_FILM = "RG1_UNCR.dcm"
+"""A chest film of the NEMA compression samples, as the package pydicom-data carries it: CR, MONOCHROME1."""
+
+
+def demo_films() -> list[tuple[str, Path]]:
+    """What each of the three films is, and where it lies."""
+    table = pd.read_csv(SAMPLE / "Data_Entry_2017.csv", index_col=False)
+    test = table[table["Image Index"].isin((SAMPLE / "test_list.txt").read_text().split())]
+    normal = test[test["Finding Labels"] == NO_FINDING].iloc[0]
+    ill = test[test["Finding Labels"].str.count(r"\|") >= 1].iloc[0]
+    drawn = [
+        (f"synthetic film drawn with: {row['Finding Labels']}", _path(row["Image Index"])) for row in (ill, normal)
+    ]
+    return [*drawn, ("real radiograph (DICOM, CR, MONOCHROME1)", Path(str(get_testdata_file(REAL_FILM))))]
+
+
+def main() -> int:
+    films = demo_films()
+    for what, path in films:
+        print(f"\n{what}")
+        if failed := read_films([str(path)]):
+            return failed
+    address = f"{Server.of_folder(Path()).inference}/wfpredict/{WORKFLOW}"
+    key = """$(python3 -c 'import json; print(json.load(open("key_file.json"))["inference"]["key"])')"""
+    print("The server stays up. Try next:\n")
+    print(f'  curl -H "Authorization: Bearer {key}" \\\n    --data-binary @{films[0][1]} {address}\n')
+    print("'make stop' ends it.")
+    return 0
+
+
+def _path(image: str) -> Path:
+    return next(SAMPLE.glob(f"images_*/images/{image}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
