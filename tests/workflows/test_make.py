@@ -1,0 +1,76 @@
+"""make: every step is listed, and a step whose inputs have not changed is not run again."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS = "setup data train evaluate archive serve predict demo stop test lint clean".split()
+MADE = [
+    ".venv/installed",
+    "data/sample/SYNTHETIC.txt",
+    "runs/sample-demo/binary/finished",
+    "runs/sample-demo/disease/finished",
+    "runs/sample-demo/evaluation.json",
+    "model_store/packed",
+]
+"""What the steps leave behind, in their order."""
+
+
+def make(folder: Path, *arguments: str) -> str:
+    """What make would run."""
+    return subprocess.run(["make", "-n", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """The project after a whole run, a second between each step and the next."""
+    ignored = shutil.ignore_patterns(".*", "data", "cache", "runs", "logs", "model_store")
+    folder = Path(shutil.copytree(ROOT, tmp_path / "project", ignore=ignored))
+    for path in folder.rglob("*"):
+        os.utime(path, (1000, 1000))
+    for age, name in enumerate(MADE):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("runs/sample-demo\n")
+        os.utime(path, (2000 + age, 2000 + age))
+    return folder
+
+
+def test_help_lists_every_step() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(STEPS) <= {line.split()[0] for line in listed.splitlines() if line.startswith("  ")}
+
+
+def test_nothing_is_made_twice(made: Path) -> None:
+    assert "python" not in make(made, "setup", "data", "train", "evaluate", "archive")
+
+
+@pytest.mark.parametrize(
+    ("changed", "run", "left"),
+    [
+        ("training/configs/demo.yaml", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
+        ("handlers/image.py", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
+        ("training/thresholds.py", ["training.evaluate", "training.archive"], ["training.train"]),
+        ("workflows/chest_xray.yaml", ["training.archive"], ["training.train", "training.evaluate"]),
+        ("training/sample_findings.py", ["sample_data", "training.train", "training.archive"], ["pip install"]),
+        ("requirements.lock", ["pip install"], ["training.train"]),
+    ],
+)
+def test_a_change_runs_what_depends_on_it(made: Path, changed: str, run: list[str], left: list[str]) -> None:
+    os.utime(made / changed, (3000, 3000))
+    would = make(made, "archive")
+    assert all(step in would for step in run)
+    assert not any(step in would for step in left)
+
+
+def test_another_data_folder_is_another_run(made: Path) -> None:
+    (made / "mine").mkdir()
+    (made / "mine" / "Data_Entry_2017.csv").touch()
+    would = make(made, "archive", "DATA=mine", "CONFIG=training/configs/small.yaml")
+    assert "--data.folder mine" in would
+    assert "--run runs/mine-small" in would
+    assert "sample_data" not in would
