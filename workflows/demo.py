@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 from handlers.findings import NO_FINDING
 from workflows.client import WORKFLOW
 from workflows.client import main as read_films
-from workflows.server import Server
+from workflows.server import KEY_FILE, Server
 
 SAMPLE = Path("data/sample")
 REAL_FILM = "RG1_UNCR.dcm"
@@ -34,12 +34,15 @@ def main() -> int:
         print(f"\n{what}")
         if failed := read_films([str(path)]):
             return failed
-    address = f"{Server.of_folder(Path()).inference}/wfpredict/{WORKFLOW}"
-    key = """$(python3 -c 'import json; print(json.load(open("key_file.json"))["inference"]["key"])')"""
-    print("The server stays up. Try next:\n")
-    print(f'  curl -H "Authorization: Bearer {key}" \\\n    --data-binary @{films[0][1]} {address}\n')
+    print(f"The server stays up. Try next:\n\n  {curl_line(Server.of_folder(Path()), films[0][1])}\n")
     print("'make stop' ends it.")
     return 0
+
+
+def curl_line(server: Server, film: Path) -> str:
+    """A shell line that reads a film. As a form: curl marks a bare body as URL-encoded text, and TorchServe fails."""
+    key = f"""$(python3 -c 'import json; print(json.load(open("{KEY_FILE}"))["inference"]["key"])')"""
+    return f'curl -H "Authorization: Bearer {key}" \\\n    -F data=@{film} {server.inference}/wfpredict/{WORKFLOW}'
 
 
 def _path(image: str) -> Path:

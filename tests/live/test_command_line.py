@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from handlers.report import parse_answer
 from workflows import client
+from workflows.demo import curl_line
 from workflows.register import register
 from workflows.serve import serve
 from workflows.server import KEY_FILE, Server, ServerDown, ServerError
@@ -78,6 +80,13 @@ def test_serving_again_leaves_the_running_server_alone(server: Server, capsys: p
     assert json.loads((server.folder / KEY_FILE).read_text())["API"] == json.loads(keys)["API"]
     register(server)
     assert capsys.readouterr().out.count("ready: POST") == 2
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_curl_line_of_the_demo_works_as_printed(server: Server, film_paths: list[Path]) -> None:
+    line = curl_line(server, film_paths[0])
+    answer = subprocess.run(["bash", "-c", line], cwd=server.folder, capture_output=True, check=True).stdout
+    assert parse_answer(answer) == client.read(server, film_paths[0].read_bytes())
 
 
 def test_only_the_store_s_archives_can_be_registered(server: Server) -> None:

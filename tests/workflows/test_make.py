@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS = "setup data train evaluate archive serve predict demo stop test lint clean".split()
+STEPS = ["setup", "data", "train", "evaluate", "archive", "serve", "predict", "demo", "stop", "test", "lint", "clean"]
 MADE = [
     ".venv/installed",
     "data/sample/SYNTHETIC.txt",
