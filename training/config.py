@@ -7,7 +7,8 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
-Stage = Literal["binary", "disease"]
+Stage = Literal["binary", "disease", "joint", "single"]
+"""The two stages alone; both together on a shared loss; or one flat 14-label model to compare the cascade with."""
 
 
 @dataclass
@@ -57,6 +58,7 @@ class ModelConfig:
         sizes: build the ViT from nothing, with these sizes.
         image_size: side in pixels of the square that the model sees.
         dropout: before the linear head.
+        drop_path: stochastic depth of the last block, rising linearly from 0 in the first (Huang et al., 2016).
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
     """
@@ -65,6 +67,7 @@ class ModelConfig:
     sizes: SizesConfig | None = None
     image_size: int = 224
     dropout: float = 0.1
+    drop_path: float = 0.0
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
@@ -74,12 +77,14 @@ class AugmentConfig:
     """Random changes of a training film.
 
     Args:
-        flip: probability of a horizontal flip.
+        crop: smallest area of a random square crop, as a share of the film; 1 does not crop.
+        flip: probability of a horizontal flip, which moves the heart to the right.
         rotation: largest angle in degrees, either way.
         brightness: factor drawn from 1 - b to 1 + b.
         contrast: factor drawn from 1 - c to 1 + c.
     """
 
+    crop: float = 1.0
     flip: float = 0.5
     rotation: float = 10.0
     brightness: float = 0.2
@@ -98,6 +103,10 @@ class OptimConfig:
         warmup: fraction of all steps with a rising learning rate; a cosine to zero follows.
         films_per_epoch: balanced draw with replacement of this many films; null takes every film once.
         class_weights: weigh positives by negatives / positives in the loss.
+        loss: binary cross-entropy, or the asymmetric loss of Ridnik et al. (2021).
+        layer_decay: a block's learning rate over the next one's; 1 gives all the same (Clark et al., 2020).
+        ema: decay per step of the weights' moving average that is validated and saved; null for none.
+        clip: largest gradient norm; null for no limit.
     """
 
     lr: float = 1e-4
@@ -107,6 +116,10 @@ class OptimConfig:
     warmup: float = 0.0
     films_per_epoch: int | None = 12_000
     class_weights: bool = True
+    loss: Literal["bce", "asymmetric"] = "bce"
+    layer_decay: float = 1.0
+    ema: float | None = None
+    clip: float | None = None
 
 
 @dataclass
@@ -114,14 +127,16 @@ class TrainConfig:
     """One stage's training run.
 
     Args:
-        stage: which of the two models.
-        out: folder of the run.
+        stage: which model, or both at once.
+        out: folder of the run; a joint run leaves its two checkpoints in ``out/binary`` and ``out/disease``.
+        start: folder with ``binary/checkpoint`` and ``disease/checkpoint`` that a joint run goes on from.
         seed: of initialisation, data order, augmentation and dropout.
         precision: mixed precision of the forward pass.
     """
 
     stage: Stage
     out: str
+    start: str | None = None
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
     data: DataConfig = field(default_factory=DataConfig)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torchvision.ops import StochasticDepth
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from training.config import ModelConfig, SizesConfig
@@ -37,9 +38,26 @@ def build_model(config: ModelConfig, labels: list[str]) -> Any:
     model.classifier = DropoutLinear(width, len(labels), config.dropout)
     nn.init.trunc_normal_(model.classifier.weight, std=model.config.initializer_range)
     nn.init.zeros_(model.classifier.bias)
+    _set_drop_path(model, config.drop_path)
     model.num_labels = model.config.num_labels = len(labels)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: number for number, label in enumerate(labels)}
+    return model
+
+
+def load_checkpoint(folder: Path, config: ModelConfig) -> Any:
+    """A trained stage, head included, to be trained further.
+
+    Raises:
+        ValueError: it was trained at another image size.
+    """
+    model: Any = ViTForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    if model.config.image_size != config.image_size:
+        raise ValueError(f"{folder} was trained at {model.config.image_size} px, not at {config.image_size}")
+    head = model.classifier
+    model.classifier = DropoutLinear(head.in_features, head.out_features, config.dropout)
+    model.classifier.load_state_dict(head.state_dict())
+    _set_drop_path(model, config.drop_path)
     return model
 
 
@@ -48,6 +66,13 @@ def save_checkpoint(model: Any, config: ModelConfig, folder: Path) -> None:
     model.save_pretrained(folder)
     side = {"height": config.image_size, "width": config.image_size}
     ViTImageProcessor(size=side, image_mean=config.mean, image_std=config.std, resample=2).save_pretrained(folder)
+
+
+def _set_drop_path(model: Any, last: float) -> None:
+    layers = model.vit.layers
+    for depth, layer in enumerate(layers):
+        # A block applies its dropout to both branches just before it adds them, which is where stochastic depth acts.
+        layer.dropout = StochasticDepth(last * depth / max(len(layers) - 1, 1), mode="row")
 
 
 def _vit_config(sizes: SizesConfig, image_size: int) -> ViTConfig:

@@ -1,7 +1,8 @@
-"""Trains one stage of the cascade.
+"""Trains one stage of the cascade, both together, or the single model they are compared with.
 
     python -m training.train --config training/configs/demo.yaml --stage binary --out runs/demo/binary
     python -m training.train --config training/configs/demo.yaml --stage disease --out runs/demo/disease
+    python -m training.train --config training/configs/demo.yaml --stage joint --start runs/demo --out runs/joint
     accelerate launch -m training.train ...                  # several GPUs or processes
     python -m training.train ... --resume                    # after a kill: on from the last finished epoch
 
@@ -12,21 +13,20 @@ A run folder then holds
 """
 
 import json
-import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
 from accelerate.utils import set_seed
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from numpy.typing import NDArray
+from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 from transformers.utils.logging import disable_progress_bar
@@ -34,22 +34,16 @@ from transformers.utils.logging import disable_progress_bar
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from training.augment import augment
-from training.batches import (
-    Batch,
-    CachedFilms,
-    EpochSampler,
-    balancing_weights,
-    loader,
-    model_inputs,
-    positive_weights,
-)
-from training.config import TrainConfig, parse_config, save_config
-from training.curves import draw_curves
+from training.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
+from training.config import TrainConfig, parse_config
 from training.data import DataError, Films, read_films
+from training.joint import JointVit
 from training.labels import LabelError
 from training.metrics import mean_auc
-from training.model import build_model, save_checkpoint
+from training.model import build_model
+from training.optimise import Loss, make_loss, make_optimizer
 from training.pixels import load_pixels
+from training.run_folder import best_auc, start_run, write_epoch, write_state
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""
@@ -57,6 +51,26 @@ CHECK_EVERY = 20
 
 class NonFiniteLoss(RuntimeError):
     """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an epoch needs: the network with what moves it, its films, and the loss."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    model: nn.Module
+    average: AveragedModel | None
+    optimizer: AdamW
+    schedule: LRScheduler
+    batches: DataLoaderShard
+    validation: DataLoaderShard
+    loss: Loss
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and saved: the moving average, where one is kept."""
+        return self.average or self.model
 
 
 def main() -> None:
@@ -80,83 +94,87 @@ def train(config: TrainConfig, resume: bool = False) -> None:
     set_seed(config.seed)
     with accelerator.main_process_first():
         films, pixels = _load(config)
-    targets = films.findings if config.stage == "binary" else films.diseases
-    labels = [FINDING] if config.stage == "binary" else list(FINDINGS)
-    rows = films.rows("train")
-    sampler = EpochSampler(balancing_weights(targets[rows]), config.optim.films_per_epoch, config.seed)
-    share = config.optim.batch_size // accelerator.num_processes
-    batches = loader(CachedFilms(pixels, targets, rows), sampler, share)
-    validation = loader(CachedFilms(pixels, targets, films.rows("validation")), None, share)
-    model, optimizer, schedule, batches, validation = _prepare(accelerator, config, labels, batches, validation)
-    weights = positive_weights(targets[rows]) if config.optim.class_weights else torch.ones(len(labels))
-    weights = weights.to(accelerator.device)
-
-    first, history = _start(accelerator, config, out, resume)
+    training = _prepare(config, accelerator, films, pixels)
+    history = start_run(accelerator, config, out, resume)
     accelerator.init_trackers("")
-    for epoch in range(first, config.optim.epochs):
+    for epoch in range(len(history), config.optim.epochs):
         set_seed(config.seed + 1000 * (epoch + 1), device_specific=True)  # an epoch's draws depend on its number alone
-        batches.set_epoch(epoch)  # not the sampler's own: accelerate's loader would set that back to its count
-        loss = _train_epoch(accelerator, config, model, optimizer, schedule, batches, weights, epoch)
-        scores, truth, validation_loss = _validate(accelerator, config, model, validation, weights)
+        training.batches.set_epoch(epoch)  # the sampler's own would be set back to the loader's count
+        loss = _train_epoch(training, epoch)
+        scores, truth, validation_loss = _validate(training)
         area = mean_auc(truth, scores)
         line = {"epoch": epoch + 1, "loss": loss, "validation_loss": validation_loss, "validation_auc": area}
         history.append(line)
         accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
         if accelerator.is_main_process:
-            _write_epoch(config, accelerator.unwrap_model(model), films, history, out)
-        _save_state(accelerator, config, history, out)
+            judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
+            write_epoch(config, judged, films, history, out)
+        write_state(accelerator, config, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
     accelerator.end_training()
-    accelerator.print(f"{config.stage}: best validation AUC {_best(history)}, checkpoint in {out / 'checkpoint'}")
+    accelerator.print(f"{config.stage}: best validation AUC {best_auc(history)}, checkpoint in {out / 'checkpoint'}")
 
 
-def _load(config: TrainConfig) -> tuple[Films, np.ndarray]:
+def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
     data = config.data
     films = read_films(Path(data.folder), data.validation, data.split_seed, data.skip_unreadable)
     return load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
 
 
-def _prepare(
-    accelerator: Accelerator,
-    config: TrainConfig,
-    labels: list[str],
-    batches: DataLoader[Batch],
-    validation: DataLoader[Batch],
-) -> tuple[nn.Module, AdamW, LRScheduler, DataLoaderShard, DataLoaderShard]:
-    optim = config.optim
-    model = build_model(config.model, labels)
-    optimizer = AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
-    model, optimizer, batches, validation = accelerator.prepare(model, optimizer, batches, validation)
+def _prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
+    optim, rows = config.optim, films.rows("train")
+    targets, network = _network_of(config, films)
+    sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
+    share = optim.batch_size // accelerator.num_processes
+    model, optimizer, batches, validation = accelerator.prepare(
+        network,
+        make_optimizer(network, optim),
+        loader(CachedFilms(pixels, targets, rows), sampler, share),
+        loader(CachedFilms(pixels, targets, films.rows("validation")), None, share),
+    )
     steps = len(batches) * optim.epochs
     # Not prepared: accelerate would advance a prepared schedule once per process at each step.
     schedule = get_cosine_schedule_with_warmup(optimizer, int(optim.warmup * steps), steps)
     accelerator.register_for_checkpointing(schedule)
-    return model, optimizer, schedule, batches, validation
+    average = None
+    if optim.ema is not None:
+        average = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
+        accelerator.register_for_checkpointing(average)
+    loss = make_loss(optim, positive_weights(targets[rows]).to(accelerator.device))
+    return Training(config, accelerator, model, average, optimizer, schedule, batches, validation, loss)
 
 
-def _train_epoch(
-    accelerator: Accelerator,
-    config: TrainConfig,
-    model: nn.Module,
-    optimizer: AdamW,
-    schedule: LRScheduler,
-    batches: DataLoaderShard,
-    weights: Tensor,
-    epoch: int,
-) -> float:
-    model.train()
+def _network_of(config: TrainConfig, films: Films) -> tuple[NDArray[np.int8], nn.Module]:
+    """The stage's targets [N, L] and the network that predicts them."""
+    match config.stage:
+        case "binary":
+            return films.findings, build_model(config.model, [FINDING])
+        case "disease" | "single":
+            return films.diseases, build_model(config.model, list(FINDINGS))
+        case "joint":
+            return np.hstack([films.findings, films.diseases]), JointVit(config.model, config.start)
+
+
+def _train_epoch(training: Training, epoch: int) -> float:
+    """One pass; the mean loss."""
+    config, accelerator, batches = training.config, training.accelerator, training.batches
+    training.model.train()
     total = torch.zeros((), device=accelerator.device)
     title = f"{config.stage} epoch {epoch + 1}/{config.optim.epochs}"
     hidden = None if accelerator.is_main_process else True  # None: shown where a person watches
     for step, (films, targets) in enumerate(tqdm(batches, title, unit="batch", disable=hidden), start=1):
         inputs = model_inputs(augment(films.float() / 255.0, config.augment), config.model)
         with accelerator.autocast():
-            logits = model(pixel_values=inputs).logits
-        loss = binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=weights)
+            logits = training.model(pixel_values=inputs).logits
+        loss = training.loss(logits.float(), targets)
         accelerator.backward(loss)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        if config.optim.clip is not None:
+            accelerator.clip_grad_norm_(training.model.parameters(), config.optim.clip)
+        training.optimizer.step()
+        training.schedule.step()
+        training.optimizer.zero_grad()
+        if training.average is not None:
+            training.average.update_parameters(accelerator.unwrap_model(training.model))
         total += loss.detach()
         if (step % CHECK_EVERY == 0 or step == len(batches)) and not torch.isfinite(total):
             raise NonFiniteLoss(
@@ -167,93 +185,20 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _validate(
-    accelerator: Accelerator, config: TrainConfig, model: nn.Module, batches: DataLoader[Batch], weights: Tensor
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _validate(training: Training) -> tuple[NDArray[np.float32], NDArray[np.int8], float]:
     """Validation's scores [N, L], targets [N, L] and mean loss."""
-    model.eval()
+    accelerator, judged = training.accelerator, training.judged
+    judged.eval()
     logits, truths = [], []
-    for films, targets in batches:
+    for films, targets in training.validation:
         with accelerator.autocast():
-            outputs = model(pixel_values=model_inputs(films.float() / 255.0, config.model)).logits
+            outputs = judged(pixel_values=model_inputs(films.float() / 255.0, training.config.model)).logits
         gathered, truth = accelerator.gather_for_metrics((outputs.float(), targets))
         logits.append(gathered)
         truths.append(truth)
     all_logits, truth = torch.cat(logits), torch.cat(truths)
-    loss = binary_cross_entropy_with_logits(all_logits, truth, pos_weight=weights)
-    return torch.sigmoid(all_logits).cpu().numpy(), truth.cpu().numpy().astype(np.int8), float(loss)
-
-
-def _write_epoch(config: TrainConfig, model: Any, films: Films, history: list[dict[str, Any]], out: Path) -> None:
-    with (out / "epochs.jsonl").open("a") as lines:
-        lines.write(json.dumps(history[-1]) + "\n")
-    draw_curves(history, f"{config.stage}, {films.folder.resolve().name}", films.synthetic, out / "curves.png")
-    if history[-1]["validation_auc"] != _best(history):
-        return
-    partial = out / "checkpoint.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    save_checkpoint(model, config.model, partial)
-    save_config(config, partial / "training.yaml")
-    (partial / "data.json").write_text(json.dumps({**films.summary(), "epoch": history[-1]}, indent=2))
-    _swap(partial, out / "checkpoint")
-
-
-def _best(history: list[dict[str, Any]]) -> float | None:
-    areas = [line["validation_auc"] for line in history if line["validation_auc"] is not None]
-    return max(areas) if areas else None
-
-
-def _save_state(accelerator: Accelerator, config: TrainConfig, history: list[dict[str, Any]], out: Path) -> None:
-    partial = out / "state.partial"
-    accelerator.save_state(str(partial))
-    if accelerator.is_main_process:
-        (partial / "run.json").write_text(json.dumps({"config": config.resolved(), "history": history}))
-        _swap(partial, out / "state")
-    accelerator.wait_for_everyone()
-
-
-def _swap(partial: Path, final: Path) -> None:
-    """A kill in between leaves ``final`` or ``final.old``, never half a folder; ``_restore`` mends the second."""
-    old = final.with_name(f"{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _restore(final: Path) -> None:
-    old = final.with_name(f"{final.name}.old")
-    if old.exists() and not final.exists():
-        old.rename(final)
-
-
-def _start(accelerator: Accelerator, config: TrainConfig, out: Path, resume: bool) -> tuple[int, list[dict[str, Any]]]:
-    """The first epoch to run, and the lines of those before it."""
-    if accelerator.is_main_process:
-        _restore(out / "state")
-        _restore(out / "checkpoint")
-    accelerator.wait_for_everyone()
-    state, history = out / "state", []
-    if resume and state.exists():
-        saved = json.loads((state / "run.json").read_text())
-        if saved["config"] != config.resolved():
-            raise DataError(
-                f"{state} was made with another configuration: start anew without --resume, or change --out"
-            )
-        accelerator.load_state(str(state))
-        history = saved["history"]
-        accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
-    elif accelerator.is_main_process:
-        for left in ("checkpoint", "state", "tensorboard"):
-            shutil.rmtree(out / left, ignore_errors=True)
-    if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        save_config(config, out / "training.yaml")
-        (out / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-    accelerator.wait_for_everyone()
-    return len(history), history
+    loss = float(training.loss(all_logits, truth))
+    return torch.sigmoid(all_logits).cpu().numpy(), truth.cpu().numpy().astype(np.int8), loss
 
 
 if __name__ == "__main__":
