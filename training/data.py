@@ -81,7 +81,7 @@ def read_films(folder: Path, validation: float, seed: int, skip_unreadable: bool
         DataError: no table, missing columns or files, an empty split, or a patient in two splits.
         LabelError: an unknown finding name.
     """
-    table, diseases = _read_table(folder)
+    table, diseases = read_table(folder)
     table["split"] = _assign_splits(folder, table, validation, seed)
     listed = table["split"].ne("").to_numpy()
     films = Films(folder, table, diseases).keep(listed)
@@ -113,7 +113,13 @@ def refuse(folder: Path, faults: Sequence[str], what: str) -> None:
     )
 
 
-def _read_table(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int8]]:
+def read_table(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int8]]:
+    """NIH's metadata table alone: a row a film with ``image`` and ``patient``, and [N, 14] int8 in NIH's order.
+
+    Raises:
+        DataError: no table, no rows, missing columns, or a film listed twice.
+        LabelError: an unknown finding name.
+    """
     path = next((folder / name for name in TABLES if (folder / name).exists()), None)
     if path is None:
         raise DataError(f"{folder}: neither {TABLES[0]} nor {TABLES[1]} is there")

@@ -1,0 +1,154 @@
+"""Reads a predictions table, from any model, beside NIH's metadata table; the films themselves are not needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from handlers.findings import FINDINGS
+from handlers.reading import FINDING
+from training.data import DataError, read_table
+from training.labels import any_finding
+
+IMAGE = "Image Index"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Films in the order of the predictions table, with the targets that they are scored against.
+
+    Attributes:
+        path: the predictions table.
+        names: L of them: ``Finding`` where the table has it (stage 1), then findings in NIH's order.
+        images: [N] file names.
+        patients: [N].
+        targets: [N, L] in {0, 1}.
+        scores: [N, L] in [0, 1].
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    images: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    targets: NDArray[np.int8]
+    scores: NDArray[np.float64]
+
+    def only(self, names: Sequence[str]) -> "Predictions":
+        """The same films, these columns."""
+        columns = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), targets=self.targets[:, columns], scores=self.scores[:, columns])
+
+    def films(self, rows: NDArray[np.int64]) -> "Predictions":
+        """The same columns, these rows."""
+        parts = {part: getattr(self, part)[rows] for part in ("images", "patients", "targets", "scores")}
+        return replace(self, **parts)
+
+
+def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None) -> Predictions:
+    """Reads a table of probabilities, with NIH's labels as its targets.
+
+    Args:
+        path: a CSV with ``Image Index`` and a column for each finding, called ``Effusion`` or ``prob_Effusion`` (where
+            both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
+            1's. Other columns are ignored.
+        data: folder with NIH's metadata table.
+        listed: score these films only; every film of the table unless told.
+
+    Raises:
+        DataError: a column is missing, a value is no probability, a film is listed twice or unknown to the metadata
+            table, or a listed film has no row.
+        FileNotFoundError: no such file.
+        LabelError: the metadata table has an unknown finding.
+    """
+    table = read_csv(path)
+    if IMAGE not in table:
+        raise DataError(f"{path}: the column {IMAGE!r} is missing")
+    columns = _find_columns(path, table)
+    if listed is not None:
+        _require(listed, table[IMAGE], f"{path}: %d of the films to score have no row")
+        table = table[table[IMAGE].isin(listed)]
+    if not len(table):
+        raise DataError(f"{path}: no film to score")
+    refuse_twice(path, table[IMAGE])
+    films, diseases = read_table(data)
+    _require(
+        table[IMAGE],
+        films["image"],
+        f"{path}: %d films are not in {data}'s metadata table (--list FILE scores only some)",
+    )
+    rows = pd.Index(films["image"]).get_indexer(pd.Index(table[IMAGE]))
+    targets = np.concatenate([any_finding(diseases), diseases], axis=1)[rows]
+    everything = (FINDING, *FINDINGS)
+    return Predictions(
+        path=path,
+        names=tuple(columns),
+        images=table[IMAGE].to_numpy(dtype=str),
+        patients=films["patient"].to_numpy(dtype=str)[rows],
+        targets=targets[:, [everything.index(name) for name in columns]],
+        scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
+    )
+
+
+def read_list(path: Path) -> list[str]:
+    """File names, one a line, as in NIH's ``test_list.txt``."""
+    names = path.read_text().split()
+    if not names:
+        raise DataError(f"{path}: the list names no film")
+    return names
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Every cell as text, an empty one as ``""``; rows are counted as in the file, where the header is row 1.
+
+    Raises:
+        DataError: the file is no CSV.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as fault:
+        raise DataError(f"{path}: not a CSV table ({fault})") from fault
+    table.index = pd.RangeIndex(2, len(table) + 2)
+    return table.fillna("").rename(columns=str.strip)
+
+
+def refuse_twice(where: object, images: "pd.Series[str]") -> None:
+    """Raises DataError where a film has more than one row."""
+    twice = images[images.duplicated()].tolist()
+    if twice:
+        raise DataError(f"{where}: {len(twice)} films are listed twice, the first: {twice[:10]}")
+
+
+def find_column(table: pd.DataFrame, name: str, prefix: str = "") -> str | None:
+    """The column of a finding, with ``_`` or a blank between its words; None where there is none."""
+    spellings = (f"{prefix}{name}", f"{prefix}{name.replace('_', ' ')}")
+    return next((spelling for spelling in spellings if spelling in table), None)
+
+
+def _find_columns(path: Path, table: pd.DataFrame) -> dict[str, str]:
+    found = {name: find_column(table, name, "prob_") or find_column(table, name) for name in (FINDING, *FINDINGS)}
+    missing = [name for name in FINDINGS if not found[name]]
+    if missing:
+        raise DataError(f"{path}: no column, plain or with 'prob_' before it, for {', '.join(missing)}")
+    return {name: column for name, column in found.items() if column}
+
+
+def _require(films: "Sequence[str] | pd.Series[str]", known: "pd.Series[str]", complaint: str) -> None:
+    lacking = pd.Index(films).difference(pd.Index(known), sort=False).tolist()
+    if lacking:
+        raise DataError(f"{complaint % len(lacking)}, the first: {lacking[:10]}")
+
+
+def _probabilities(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        row = table.iloc[wrong[0]]
+        raise DataError(
+            f"{path} row {row.name} ({row[IMAGE]}), column {column!r}: {row[column]!r} is not a probability in [0, 1]"
+            + (f", nor are {len(wrong) - 1} more below it" if len(wrong) > 1 else "")
+        )
+    return values
