@@ -1,6 +1,8 @@
 """A small cascade, made as a user would make it: drawn films, two trained stages, an evaluation."""
 
 import json
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,19 @@ from training.sample_data import make_sample_data
 from training.train import train
 
 TINY = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)
+
+
+def ports_that_are_free(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], list[int]]:
+    return ports_that_are_free
 
 
 @pytest.fixture(scope="session")

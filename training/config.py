@@ -100,7 +100,8 @@ class OptimConfig:
         weight_decay: AdamW's.
         batch_size: films per step, over all processes.
         epochs: passes, each of ``films_per_epoch`` films.
-        warmup: fraction of all steps with a rising learning rate; a cosine to zero follows.
+        warmup: fraction of all steps with a rising learning rate.
+        schedule: of the learning rate after that: a cosine or a line to zero, or none.
         films_per_epoch: balanced draw with replacement of this many films; null takes every film once.
         class_weights: weigh positives by negatives / positives in the loss.
         loss: binary cross-entropy, or the asymmetric loss of Ridnik et al. (2021).
@@ -114,6 +115,7 @@ class OptimConfig:
     batch_size: int = 128
     epochs: int = 5
     warmup: float = 0.0
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     films_per_epoch: int | None = 12_000
     class_weights: bool = True
     loss: Literal["bce", "asymmetric"] = "bce"

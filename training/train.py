@@ -28,7 +28,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_scheduler
 from transformers.utils.logging import disable_progress_bar
 
 from handlers.findings import FINDINGS
@@ -43,7 +43,7 @@ from training.metrics import mean_auc
 from training.model import build_model
 from training.optimise import Loss, make_loss, make_optimizer
 from training.pixels import load_pixels
-from training.run_folder import best_auc, start_run, write_epoch, write_state
+from training.run_folder import History, best_auc, start_run, write_epoch, write_state
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""
@@ -81,8 +81,8 @@ def main() -> None:
         sys.exit(f"error: {fault}")
 
 
-def train(config: TrainConfig, resume: bool = False) -> None:
-    """Runs all epochs; the best checkpoint by validation AUC stays in ``config.out``.
+def train(config: TrainConfig, resume: bool = False) -> History:
+    """Runs all epochs; the best checkpoint by validation AUC stays in ``config.out``. Returns a line per epoch.
 
     Raises:
         DataError, LabelError: the data folder cannot be trained on.
@@ -94,13 +94,13 @@ def train(config: TrainConfig, resume: bool = False) -> None:
     set_seed(config.seed)
     with accelerator.main_process_first():
         films, pixels = _load(config)
-    training = _prepare(config, accelerator, films, pixels)
+    training = prepare(config, accelerator, films, pixels)
     history = start_run(accelerator, config, out, resume)
     accelerator.init_trackers("")
     for epoch in range(len(history), config.optim.epochs):
         set_seed(config.seed + 1000 * (epoch + 1), device_specific=True)  # an epoch's draws depend on its number alone
         training.batches.set_epoch(epoch)  # the sampler's own would be set back to the loader's count
-        loss = _train_epoch(training, epoch)
+        loss = train_epoch(training, epoch)
         scores, truth, validation_loss = _validate(training)
         area = mean_auc(truth, scores)
         line = {"epoch": epoch + 1, "loss": loss, "validation_loss": validation_loss, "validation_auc": area}
@@ -113,6 +113,7 @@ def train(config: TrainConfig, resume: bool = False) -> None:
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
     accelerator.end_training()
     accelerator.print(f"{config.stage}: best validation AUC {best_auc(history)}, checkpoint in {out / 'checkpoint'}")
+    return history
 
 
 def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
@@ -121,7 +122,8 @@ def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
     return load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
 
 
-def _prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
+def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
+    """The run before its first epoch. ``pixels`` [N, S, S] uint8 are those of ``films``, row for row."""
     optim, rows = config.optim, films.rows("train")
     targets, network = _network_of(config, films)
     sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
@@ -134,7 +136,7 @@ def _prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels
     )
     steps = len(batches) * optim.epochs
     # Not prepared: accelerate would advance a prepared schedule once per process at each step.
-    schedule = get_cosine_schedule_with_warmup(optimizer, int(optim.warmup * steps), steps)
+    schedule = get_scheduler(optim.schedule, optimizer, int(optim.warmup * steps), steps)
     accelerator.register_for_checkpointing(schedule)
     average = None
     if optim.ema is not None:
@@ -155,8 +157,12 @@ def _network_of(config: TrainConfig, films: Films) -> tuple[NDArray[np.int8], nn
             return np.hstack([films.findings, films.diseases]), JointVit(config.model, config.start)
 
 
-def _train_epoch(training: Training, epoch: int) -> float:
-    """One pass; the mean loss."""
+def train_epoch(training: Training, epoch: int) -> float:
+    """One pass over the training films; its mean loss.
+
+    Raises:
+        NonFiniteLoss: the loss is no number any more.
+    """
     config, accelerator, batches = training.config, training.accelerator, training.batches
     training.model.train()
     total = torch.zeros((), device=accelerator.device)

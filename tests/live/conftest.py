@@ -1,13 +1,13 @@
 """A live TorchServe with ports, folders and archives of its own."""
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.conftest import ports_that_are_free
 from training.archive import archive
 from workflows.serve import serve, stop
 from workflows.server import Server
@@ -15,17 +15,9 @@ from workflows.server import Server
 ROOT = Path(__file__).parents[2]
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def configure(folder: Path) -> None:
     """The project's own configuration, with other ports and absolute paths."""
-    inference, management, metrics, grpc_inference, grpc_management, workers, distribution = free_ports(7)
+    inference, management, metrics, grpc_inference, grpc_management, workers, distribution = ports_that_are_free(7)
     own = {
         "inference_address": f"http://127.0.0.1:{inference}",
         "management_address": f"http://127.0.0.1:{management}",

@@ -1,0 +1,68 @@
+"""A sweep searches what it is told to, remembers, and goes on after a kill."""
+
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+from PIL import Image
+
+from training.config import save_config
+from training.sweep import draw_trials, print_trials, read_space, sweep
+
+SPACE = """
+optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
+optim.batch_size: [16, 32]
+model.sizes.layers: {low: 1, high: 2}
+optim.ema: [null, 0.9]
+"""
+
+
+@pytest.fixture
+def shared(tiny_config, tmp_path: Path) -> list[str]:
+    save_config(tiny_config("binary", tmp_path / "unused", epochs=1), tmp_path / "config.yaml")
+    return ["--config", str(tmp_path / "config.yaml")]
+
+
+@pytest.fixture
+def space(tmp_path: Path):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return read_space(tmp_path / "space.yaml")
+
+
+def test_a_killed_sweep_goes_on_and_repeats_the_trial_it_lost(space, shared, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "sweep"
+    sweep(space, 1, out, shared)
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{out / 'sweep.db'}")
+    lost = study.ask(space)  # what a kill leaves: a trial that never ends
+    study = sweep(space, 3, out, shared)
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(finished) == 3
+    assert lost.params in [trial.params for trial in finished]
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    for trial in finished:
+        assert 1e-4 <= trial.params["optim.lr"] <= 1e-2
+        resolved = (out / f"trial-{trial.number:03d}" / "training.yaml").read_text()
+        assert f"batch_size: {trial.params['optim.batch_size']}" in resolved
+        assert f"layers: {trial.params['model.sizes.layers']}" in resolved
+    table = pd.read_csv(out / "trials.csv")
+    assert table.loc[table["state"] == "COMPLETE", "value"].max() == study.best_value
+    print_trials(study)
+    assert f"{study.best_value:.4f}" in capsys.readouterr().out
+    draw_trials(study, out / "sweep.png")
+    assert Image.open(out / "sweep.png").size[0] > 1000
+
+
+def test_a_key_that_does_not_exist_is_refused_before_anything_is_trained(shared, tmp_path: Path, capsys) -> None:
+    (tmp_path / "typo.yaml").write_text("optim.learning_rate: [1.0e-3]\n")
+    with pytest.raises(SystemExit):
+        sweep(read_space(tmp_path / "typo.yaml"), 1, tmp_path / "sweep", shared)
+    assert "optim.learning_rate" in capsys.readouterr().err
+    assert not (tmp_path / "sweep" / "sweep.db").exists()
+
+
+def test_an_entry_that_is_neither_choice_nor_range_is_named(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("optim.lr: 0.1\n")
+    with pytest.raises(ValueError, match=r"optim.lr: 0.1 is neither"):
+        read_space(tmp_path / "space.yaml")

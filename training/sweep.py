@@ -1,0 +1,171 @@
+"""Searches any keys of the training configuration for the best validation AUC, with Optuna.
+
+    python -m training.sweep --space training/configs/sweep.yaml --trials 20 --out runs/sweep \
+        --config training/configs/small.yaml --stage disease --data.folder DIR
+
+Whatever the sweep itself does not know is handed to every trial's training. The same command again, after a kill or
+with more trials, goes on where it stopped. Writes ``trials.csv``, ``sweep.png`` and a run folder per trial.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from training.config import parse_config
+from training.data import DataError
+from training.labels import LabelError
+from training.run_folder import best_auc
+from training.train import NonFiniteLoss, train
+
+matplotlib.use("Agg")
+
+Space = dict[str, BaseDistribution]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", type=Path, required=True, help="YAML: which keys, and which values of each")
+    parser.add_argument("--trials", type=int, required=True, help="how many finished trials the sweep is to have")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sweep")
+    arguments, training = parser.parse_known_args()
+    try:
+        study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
+    except (DataError, LabelError, ValueError) as fault:
+        sys.exit(f"error: {fault}")
+    print_trials(study)
+    draw_trials(study, arguments.out / "sweep.png")
+
+
+def read_space(path: Path) -> Space:
+    """A list is a choice; ``{low: …, high: …}`` a range, with ``log: true`` on a logarithmic scale.
+
+    Raises:
+        ValueError: an entry is neither.
+    """
+    return {key: _distribution(key, entry) for key, entry in yaml.safe_load(path.read_text()).items()}
+
+
+def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.Study:
+    """Trains until ``trials`` trials have finished; a trial that a kill cut off is run again.
+
+    Args:
+        space: what to search.
+        trials: how many finished trials there are to be, those of earlier calls included.
+        out: folder; ``sweep.db`` in it remembers.
+        training: arguments of ``training.train`` that all trials share.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    parse_config([*training, f"--out={out / 'check'}", *_overrides({key: _example(of) for key, of in space.items()})])
+    study = optuna.create_study(
+        storage=f"sqlite:///{out / 'sweep.db'}",
+        study_name="sweep",
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=0),
+        load_if_exists=True,
+    )
+    for cut_off in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(cut_off.number, state=TrialState.FAIL)
+        study.enqueue_trial(cut_off.params)
+
+    def objective(trial: Trial) -> float:
+        chosen = {key: _suggest(trial, key, of) for key, of in space.items()}
+        config, _ = parse_config([*training, f"--out={out / f'trial-{trial.number:03d}'}", *_overrides(chosen)])
+        area = best_auc(train(config))
+        if area is None:
+            raise DataError("validation holds no label with both outcomes: nothing to search by")
+        return area
+
+    while len(_finished(study)) < trials:
+        study.optimize(objective, n_trials=1, catch=(NonFiniteLoss,))
+        _table(study).to_csv(out / "trials.csv", index=False)
+    return study
+
+
+def print_trials(study: optuna.Study) -> None:
+    """The finished trials, best first."""
+    table = Table(title=f"{len(_finished(study))} trials by validation AUC")
+    keys = list(study.best_trial.params)
+    for column in ("trial", "AUC", *keys):
+        table.add_column(column, justify="right")
+    for trial in sorted(_finished(study), key=_value, reverse=True):
+        values = (
+            f"{trial.params[key]:.4g}" if isinstance(trial.params[key], float) else str(trial.params[key])
+            for key in keys
+        )
+        table.add_row(str(trial.number), f"{_value(trial):.4f}", *values)
+    Console(width=120).print(table)
+
+
+def draw_trials(study: optuna.Study, path: Path) -> None:
+    """Validation AUC against each searched key, a panel a key."""
+    import matplotlib.pyplot as plt
+
+    keys = list(study.best_trial.params)
+    figure, panels = plt.subplots(1, len(keys), figsize=(3.2 * len(keys), 3.2), sharey=True, squeeze=False)
+    for panel, key in zip(panels[0], keys, strict=True):
+        of = study.best_trial.distributions[key]
+        values = [trial.params[key] for trial in _finished(study)]
+        choice = isinstance(of, CategoricalDistribution)
+        panel.scatter([str(value) for value in values] if choice else values, [_value(t) for t in _finished(study)])
+        panel.set(xlabel=key, xscale="log" if getattr(of, "log", False) else panel.get_xscale())
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("validation AUC")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _distribution(key: str, entry: Any) -> BaseDistribution:
+    if isinstance(entry, list):
+        return CategoricalDistribution(entry)
+    if isinstance(entry, dict) and {"low", "high"} <= set(entry) <= {"low", "high", "log"}:
+        kind = (
+            IntDistribution if isinstance(entry["low"], int) and isinstance(entry["high"], int) else FloatDistribution
+        )
+        return kind(**entry)
+    raise ValueError(f"{key}: {entry!r} is neither a list of values nor {{low: …, high: …, log: …}}")
+
+
+def _suggest(trial: Trial, key: str, of: BaseDistribution) -> Any:
+    if isinstance(of, CategoricalDistribution):
+        return trial.suggest_categorical(key, of.choices)
+    if isinstance(of, IntDistribution):
+        return trial.suggest_int(key, of.low, of.high, log=of.log)
+    assert isinstance(of, FloatDistribution)
+    return trial.suggest_float(key, of.low, of.high, log=of.log)
+
+
+def _example(of: BaseDistribution) -> Any:
+    return of.choices[0] if isinstance(of, CategoricalDistribution) else of.low  # type: ignore[attr-defined]
+
+
+def _overrides(chosen: dict[str, Any]) -> list[str]:
+    return [f"--{key}={'null' if value is None else value}" for key, value in chosen.items()]
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(states=(TrialState.COMPLETE,))
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _table(study: optuna.Study) -> Any:
+    return study.trials_dataframe(attrs=("number", "value", "state", "params", "duration"))
+
+
+if __name__ == "__main__":
+    main()
