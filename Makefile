@@ -12,7 +12,8 @@ SHELL := /bin/bash
 BIN    := .venv/bin
 RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
 READER := $(wildcard handlers/*.py)
-TRAINER := $(filter-out training/sample_% training/evaluat% training/archive.py training/thresholds.py,$(wildcard training/*.py))
+TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config model joint optimise metrics run_folder train)
+JUDGE   := $(patsubst %,training/%.py,evaluate evaluation_table metrics thresholds calibrate gate bootstrap)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 
 .PHONY: help setup data train evaluate archive serve predict demo stop test lint lock clean
@@ -41,7 +42,7 @@ $(RUN)/%/finished: $(CONFIG) $(TABLE) $(LISTS) $(TRAINER) $(READER) | .venv/inst
 	touch $@
 
 evaluate: $(RUN)/evaluation.json  ## choose the thresholds on validation, score the test list
-$(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(wildcard training/evaluat*.py) training/thresholds.py
+$(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(JUDGE)
 	$(BIN)/python -m training.evaluate --run $(RUN)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from handlers.calibration import UNCALIBRATED, Platt
+
 METADATA_FILE = "metadata.json"
 
 
@@ -15,11 +17,14 @@ class Metadata(BaseModel):
         labels: the model's outputs in order; ``["Finding"]`` for stage 1.
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
-        thresholds: operating point per label, in [0, 1].
+        calibration: per label; one that is not named runs uncalibrated.
+        thresholds: operating point per label, in [0, 1], of calibrated probabilities.
         metrics: what ``training.evaluate`` measured.
         data: folder name, number of films and patients per split, and whether films are synthetic.
         training: the resolved training configuration.
         versions: of the libraries that trained and packed it.
+        recalibrated: which site's films refitted calibration and thresholds (``training.recalibrate``), and what
+            that changed; None where they are those of the training run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,12 +35,19 @@ class Metadata(BaseModel):
     image_size: int
     mean: list[float]
     std: list[float]
+    calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
     metrics: dict[str, Any]
     data: dict[str, Any]
     training: dict[str, Any]
     versions: dict[str, str]
     intended_use: str
+    recalibrated: dict[str, Any] | None = None
+
+    @property
+    def maps(self) -> list[Platt]:
+        """The calibration of each output, in order."""
+        return [self.calibration.get(label, UNCALIBRATED) for label in self.labels]
 
     @classmethod
     def read(cls, folder: Path) -> "Metadata":

@@ -35,7 +35,8 @@ class Screening:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        self.vit, self.metadata = Vit(folder, device), Metadata.read(folder)
+        self.metadata = Metadata.read(folder)
+        self.vit = Vit(folder, device, calibration=self.metadata.maps)
         self.threshold = self.metadata.thresholds[FINDING]
         self.films_read = 0
 
@@ -72,7 +73,8 @@ class Naming:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        self.vit, self.metadata = Vit(folder, device), Metadata.read(folder)
+        self.metadata = Metadata.read(folder)
+        self.vit = Vit(folder, device, calibration=self.metadata.maps)
         self.films_read = 0
 
     def name(self, films: Sequence[Screened | Refusal]) -> list[Report | Refusal]:

@@ -1,6 +1,7 @@
 """A trained ViT in evaluation mode: pixels in, probabilities out."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
+
+from handlers.calibration import UNCALIBRATED, Platt, calibrated
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""
@@ -32,25 +35,37 @@ class Vit:
         folder: holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
         device: where it runs.
         dtype: of weights and activations; ``serving_dtype(device)`` unless told.
+        calibration: one per label, in order; a checkpoint as trained has none.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        calibration: Sequence[Platt] | None = None,
+    ) -> None:
         disable_progress_bar()  # its lines would go to the server's log
         self.device, self.dtype = device, dtype or serving_dtype(device)
         self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
         self.model.eval().to(device)
+        self.calibration = calibration
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])
         self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
 
-    @torch.inference_mode()
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], one column per label."""
+        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], calibrated, one column per label."""
+        logits = self.logits(pixels)
+        return calibrated(logits, self.calibration or [UNCALIBRATED] * logits.shape[1])
+
+    @torch.inference_mode()
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on."""
         grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
         inputs = ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)  # [B, 3, S, S]
-        logits = self.model(pixel_values=inputs).logits.float()
-        return torch.sigmoid(logits).cpu().numpy()
+        return self.model(pixel_values=inputs).logits.float().cpu().numpy()
 
     def warm_up(self) -> None:
         """Runs one blank film, so that the first real one does not pay for lazy initialisation."""

@@ -58,7 +58,10 @@ def archive(run: Path, store: Path, version: str) -> list[Path]:
     evaluation = json.loads((run / "evaluation.json").read_text())
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store) as scratch:
-        made = [_pack_model(run, stage, evaluation, version, Path(scratch)) for stage in ("binary", "disease")]
+        made = [
+            pack_model(run / stage / "checkpoint", metadata_of(run, stage, evaluation, version), Path(scratch))
+            for stage in ("binary", "disease")
+        ]
         made.append(_pack_workflow(Path(scratch)))
         return [path.replace(store / path.name) for path in made]
 
@@ -70,6 +73,7 @@ def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str
     preprocessor = json.loads((checkpoint / PREPROCESSOR_FILE).read_text())
     test = evaluation["test"]
     measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
+    errors = evaluation["calibration_error"].items()
     return Metadata.model_validate(
         {
             "stage": stage,
@@ -78,8 +82,12 @@ def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str
             "image_size": preprocessor["size"]["height"],
             "mean": preprocessor["image_mean"],
             "std": preprocessor["image_std"],
+            "calibration": {label: evaluation["calibration"][label] for label in labels},
             "thresholds": {label: evaluation["thresholds"][label] for label in labels},
-            "metrics": {"test": measured},
+            "metrics": {
+                "test": measured,
+                "calibration_error": {split: {label: of[label] for label in labels} for split, of in errors},
+            },
             "data": evaluation["data"],
             "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -88,18 +96,18 @@ def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str
     )
 
 
-def _pack_model(run: Path, stage: str, evaluation: dict[str, Any], version_: str, scratch: Path) -> Path:
-    checkpoint, staged = run / stage / "checkpoint", scratch / stage
-    metadata = metadata_of(run, stage, evaluation, version_)
+def pack_model(folder: Path, metadata: Metadata, scratch: Path) -> Path:
+    """Writes ``STAGE.mar`` into ``scratch``: the folder's weights, this project's handlers, the metadata."""
+    stage, staged = metadata.stage, scratch / metadata.stage
     # The archiver copies this folder's content to the archive's root: imports read the same inside and outside.
     shutil.copytree(HANDLERS, staged / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("config.json", PREPROCESSOR_FILE):
-        shutil.copy(checkpoint / name, staged / name)
+        shutil.copy(folder / name, staged / name)
     (staged / METADATA_FILE).write_text(metadata.model_dump_json(indent=2))
     _run(
         "torch-model-archiver",
         *("--model-name", stage, "--version", metadata.version),
-        *("--serialized-file", checkpoint / "model.safetensors"),
+        *("--serialized-file", folder / "model.safetensors"),
         *("--handler", HANDLERS / f"{stage}_handler.py"),
         *("--extra-files", staged, "--export-path", scratch, "--archive-format", "zip-store"),
     )

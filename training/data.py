@@ -86,7 +86,7 @@ def read_films(folder: Path, validation: float, seed: int, skip_unreadable: bool
     listed = table["split"].ne("").to_numpy()
     films = Films(folder, table, diseases).keep(listed)
     check_no_leak(films.table)
-    films = _locate(films, skip_unreadable)
+    films = locate(films, skip_unreadable)
     for split in ("train", "validation", "test"):
         if not len(films.rows(split)):
             raise DataError(f"{folder}: no film is left in the {split} split")
@@ -171,7 +171,8 @@ def _draw_patients(table: pd.DataFrame, rows: NDArray[np.int64], fraction: float
     return np.asarray(rows[next(draw.split(rows, groups=patients))[1]])
 
 
-def _locate(films: Films, skip_unreadable: bool) -> Films:
+def locate(films: Films, skip_unreadable: bool) -> Films:
+    """Fills ``path`` from the files in the folder; raises DataError for missing films unless they may be skipped."""
     folders = [*sorted(films.folder.glob("images_*/images")), films.folder / "images", films.folder]
     found = {path.name: path for folder in reversed(folders) if folder.is_dir() for path in folder.glob("*.*")}
     paths = films.table["image"].map(found)

@@ -1,6 +1,7 @@
-"""Chooses the operating points on validation, then scores the pair of models on the test list.
+"""Calibrates and chooses the operating points on validation, then scores the pair of models on the test list.
 
     python -m training.evaluate --run runs/demo
+    python -m training.evaluate --predictions FILE.csv --data DIR     # any model's table: training/score.py
 
 Reads ``binary/checkpoint`` and ``disease/checkpoint`` of the run, writes beside them ``thresholds.json``,
 ``evaluation.json``, ``evaluation.txt`` (the printed table) and ``predictions.csv`` (the test list's).
@@ -18,63 +19,109 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from handlers.calibration import UNCALIBRATED, Platt, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
+from training import score
+from training.calibrate import calibration_errors, cross_fitted, fit_labels
 from training.data import DataError, Films, read_films
 from training.evaluation_table import print_evaluation
-from training.metrics import binary_metrics, disease_metrics
+from training.gate import Scored, choose_gate, gate_table
+from training.labels import LabelError
+from training.metrics import binary_metrics, disease_metrics, served_rates
 from training.pixels import load_pixels
-from training.thresholds import disease_thresholds, threshold_for_sensitivity
+from training.thresholds import disease_thresholds
 
-SENSITIVITY = 0.95
-"""Stage 1's on validation, unless told: a gate at 0.5 costs far more disease AUC than it saves work."""
 BATCH = 64
+LABELS = (FINDING, *FINDINGS)
+"""Columns of both stages' outputs side by side, stage 1's first."""
 STAGES = ("binary", "disease")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder with the two stages' runs")
-    parser.add_argument("--sensitivity", type=float, default=SENSITIVITY, help="stage 1's, on validation (%(default)s)")
+    parser.add_argument("--run", type=Path, help="folder with the two stages' runs")
+    parser.add_argument("--sensitivity", type=read_sensitivity, help="stage 1's, on validation (by the gate's policy)")
+    score.add_arguments(parser)
     arguments = parser.parse_args()
+    if (arguments.run is None) != score.asked(arguments):
+        parser.error("give --run, or --predictions and --data")
     try:
-        evaluate(arguments.run, arguments.sensitivity)
-    except (DataError, FileNotFoundError) as fault:
+        score.main(arguments) if score.asked(arguments) else evaluate(arguments.run, arguments.sensitivity)
+    except (DataError, FileNotFoundError, LabelError) as fault:
         sys.exit(f"error: {fault}")
 
 
-def evaluate(run: Path, sensitivity: float = SENSITIVITY) -> dict[str, Any]:
+def read_sensitivity(text: str) -> float:
+    """A command line's value in (0, 1]; raises ArgumentTypeError for any other."""
+    value = float(text)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not in (0, 1]")
+    return value
+
+
+def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     """Scores the run's two checkpoints; returns what ``evaluation.json`` holds.
 
+    Args:
+        run: folder with the two stages' runs.
+        sensitivity: stage 1's on validation, in (0, 1]; by ``training.gate``'s policy unless given.
+
     Raises:
-        DataError: the two stages were trained on different data or splits.
+        DataError: the two stages were trained on different data or splits, or validation is of one patient.
         FileNotFoundError: a checkpoint is missing.
     """
     films, pixels = _films_of(run)
-    stages = {name: Vit(run / name / "checkpoint", serving_device()) for name in STAGES}
     validation, test = films.rows("validation"), films.rows("test")
-    scores = {name: _predict(vit, pixels, np.concatenate([validation, test]), name) for name, vit in stages.items()}
-    known = {name: score[: len(validation)] for name, score in scores.items()}
-    unseen = {name: score[len(validation) :] for name, score in scores.items()}
+    rows = np.concatenate([validation, test])
+    logits = both_logits({name: run / name / "checkpoint" for name in STAGES}, pixels, rows)
+    split = len(validation)
+    maps, fitted = fit_labels(targets_of(films)[validation], logits[:split], [UNCALIBRATED] * len(LABELS))
+    scores = calibrated(logits, maps)
+    known = Scored(films.diseases[validation], scores[:split, 0], scores[:split, 1:])
+    unseen = Scored(films.diseases[test], scores[split:, 0], scores[split:, 1:])
 
-    gate = threshold_for_sensitivity(films.findings[validation, 0], known["binary"][:, 0], sensitivity)
-    thresholds = {FINDING: gate, **disease_thresholds(films.diseases[validation], known["disease"])}
+    gates = gate_table(known, unseen, sensitivity)
+    served, why = choose_gate(gates, sensitivity)
+    gate = served["threshold"]
+    thresholds = {FINDING: gate, **disease_thresholds(known.targets, known.diseases)}
     evaluation = {
         "data": films.summary(),
-        "sensitivity_wanted": sensitivity,
-        "validation": {"binary": binary_metrics(films.findings[validation, 0], known["binary"][:, 0], gate)},
+        "sensitivity_wanted": served["sensitivity"],
+        "gate": {"sensitivity": served["sensitivity"], "threshold": gate, "why": why, "table": gates},
+        "calibration": {label: one.model_dump() for label, one in zip(LABELS, maps, strict=True)},
+        "uncalibrated": [label for label, one in zip(LABELS, fitted, strict=True) if not one],
+        "calibration_error": _calibration_errors(films, validation, test, logits, maps),
+        "validation": {"binary": binary_metrics(films.findings[validation, 0], known.finding, gate)},
         "test": {
-            "binary": binary_metrics(films.findings[test, 0], unseen["binary"][:, 0], gate),
-            **disease_metrics(films.diseases[test], unseen["binary"][:, 0], unseen["disease"], gate),
+            "binary": binary_metrics(films.findings[test, 0], unseen.finding, gate),
+            **disease_metrics(unseen.targets, unseen.finding, unseen.diseases, gate),
+            "served": served_rates(unseen.targets, unseen.finding, unseen.diseases, thresholds, gate),
         },
         "thresholds": thresholds,
     }
     _write(run / "thresholds.json", json.dumps(thresholds, indent=2))
-    _write(run / "predictions.csv", _predictions(films, test, unseen).to_csv(index=False))
+    _write(run / "predictions.csv", _predictions(films, test, scores[split:]).to_csv(index=False))
     _write(run / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False))
     _write(run / "evaluation.txt", print_evaluation(evaluation))
     return evaluation
+
+
+def targets_of(films: Films) -> NDArray[np.int8]:
+    """[N, 15] int8 in the order of ``LABELS``."""
+    return np.concatenate([films.findings, films.diseases], axis=1)
+
+
+def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[len(rows), 15]: both stages on every film, whatever the gate would say.
+
+    Args:
+        folders: of each of ``STAGES``, with the files that ``Vit`` reads.
+        pixels: [N, S, S] uint8.
+        rows: of ``pixels``.
+    """
+    return np.concatenate([_logits(folders[name], pixels, rows, name) for name in STAGES], axis=1)
 
 
 def _films_of(run: Path) -> tuple[Films, NDArray[np.uint8]]:
@@ -90,15 +137,34 @@ def _films_of(run: Path) -> tuple[Films, NDArray[np.uint8]]:
     return load_pixels(films, binary["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
 
 
-def _predict(vit: Vit, pixels: NDArray[np.uint8], rows: NDArray[np.int64], stage: str) -> NDArray[np.float32]:
-    """[len(rows), L] in [0, 1]: the stage on every film, whatever the gate would say."""
+def _logits(folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], stage: str) -> NDArray[np.float32]:
+    vit = Vit(folder, serving_device())
     starts = tqdm(range(0, len(rows), BATCH), desc=f"{stage} predictions", unit="batch", disable=None)
-    return np.concatenate([vit.probabilities(pixels[rows[start : start + BATCH]]) for start in starts])
+    return np.concatenate([vit.logits(pixels[rows[start : start + BATCH]]) for start in starts])
 
 
-def _predictions(films: Films, rows: NDArray[np.int64], scores: dict[str, NDArray[np.float32]]) -> pd.DataFrame:
-    table = pd.DataFrame({"Image Index": films.table["image"].to_numpy()[rows], FINDING: scores["binary"][:, 0]})
-    return table.assign(**dict(zip(FINDINGS, scores["disease"].T, strict=True)))
+def _calibration_errors(
+    films: Films,
+    validation: NDArray[np.int64],
+    test: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    maps: list[Platt],
+) -> dict[str, Any]:
+    """Before and after, per split: validation, which the maps are fitted on, by cross-fitting over its patients."""
+    known, unseen = logits[: len(validation)], logits[len(validation) :]
+    raw = [UNCALIBRATED] * len(LABELS)
+    patients = films.table["patient"].to_numpy(dtype=str)[validation]
+    truth = targets_of(films)
+    held_out = cross_fitted(truth[validation], known, patients, raw)
+    return {
+        "validation": calibration_errors(truth[validation], calibrated(known, raw), held_out, LABELS),
+        "test": calibration_errors(truth[test], calibrated(unseen, raw), calibrated(unseen, maps), LABELS),
+    }
+
+
+def _predictions(films: Films, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:
+    table = pd.DataFrame({"Image Index": films.table["image"].to_numpy()[rows]})
+    return table.assign(**dict(zip(LABELS, scores.T, strict=True)))
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,14 +1,17 @@
-"""How good probabilities are: areas under the ROC curve, and the operating point's error rates."""
+"""How good probabilities are: areas under the ROC curve, calibration errors, and an operating point's rates."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from handlers.findings import FINDINGS
 
 Scores = NDArray[np.floating[Any]]
+
+BINS = 15
+"""Of the expected calibration error, as in Guo et al., *On calibration of modern neural networks*, ICML 2017."""
 
 
 def auc(targets: NDArray[np.int8], scores: Scores) -> float | None:
@@ -23,20 +26,62 @@ def mean_auc(targets: NDArray[np.int8], scores: Scores) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def expected_calibration_error(targets: NDArray[np.int8], scores: Scores) -> float:
+    """[N] in {0, 1} and [N] in [0, 1] -> [0, 1]: how far a label's probabilities are from its frequencies.
+
+    The mean over the films of |share of positives - mean score| in each film's bin; ``BINS`` bins of equal width, a
+    score on an edge in the lower one. Guo et al. take the winning class's confidence; this takes the label's own
+    probability, as a report shows it.
+    """
+    bins = np.clip(np.ceil(scores * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=scores - targets, minlength=BINS)).sum() / len(targets))
+
+
+def brier(targets: NDArray[np.int8], scores: Scores) -> float:
+    """[N] and [N] -> the mean squared error of the probabilities, in [0, 1] (Brier, 1950)."""
+    return float(np.mean((scores - targets) ** 2, dtype=np.float64))
+
+
+def rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> dict[str, float | None]:
+    """[N] and [N] -> sensitivity, specificity, PPV, NPV; None where there is nothing to take the share of."""
+    present = targets == 1
+    return {
+        "sensitivity": _share(called[present]),
+        "specificity": _share(~called[~present]),
+        "ppv": _share(present[called]),
+        "npv": _share(~present[~called]),
+    }
+
+
 def binary_metrics(targets: NDArray[np.int8], scores: Scores, threshold: float) -> dict[str, Any]:
     """Stage 1 at its served threshold. [N] int8, [N] in [0, 1]; a rate without a denominator is None."""
     called = scores >= threshold
-    (true_negative, false_positive), (false_negative, true_positive) = confusion_matrix(
-        targets, called, labels=[0, 1]
-    ).tolist()
     return {
         "films": len(targets),
         "prevalence": float(targets.mean()),
         "auc": auc(targets, scores),
         "threshold": threshold,
-        "accuracy": (true_positive + true_negative) / len(targets),
-        "sensitivity": _rate(true_positive, true_positive + false_negative),
-        "specificity": _rate(true_negative, true_negative + false_positive),
+        "accuracy": float((called == (targets == 1)).mean()),
+        **rates(targets, called),
+    }
+
+
+def served_rates(
+    targets: NDArray[np.int8], finding: Scores, diseases: Scores, thresholds: dict[str, float], gate: float
+) -> dict[str, dict[str, float | None]]:
+    """Per finding, the rates of what is served: present where the gate lets the film through and stage 2 says so.
+
+    Args:
+        targets: [N, 14] int8.
+        finding: [N] p(finding).
+        diseases: [N, 14] stage 2 on every film.
+        thresholds: of each finding.
+        gate: stage 1's threshold.
+    """
+    routed = finding >= gate
+    return {
+        name: rates(targets[:, label], routed & (diseases[:, label] >= thresholds[name]))
+        for label, name in enumerate(FINDINGS)
     }
 
 
@@ -74,5 +119,5 @@ def disease_metrics(targets: NDArray[np.int8], finding: Scores, diseases: Scores
     }
 
 
-def _rate(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(flags: NDArray[np.bool_]) -> float | None:
+    return float(flags.mean()) if len(flags) else None

@@ -1,21 +1,28 @@
 """The two entry points on one batch, as TorchServe calls them: no input makes them raise."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from handlers.binary_handler import BinaryHandler
+from handlers.calibration import Platt
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
+from handlers.image import read_film, to_pixels
 from handlers.metadata import Metadata
+from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, parse_answer
-from handlers.vit import PREPROCESSOR_FILE
+from handlers.vit import PREPROCESSOR_FILE, Vit
 from training.archive import metadata_of
+
+CPU = torch.device("cpu")
 
 
 class Counters:
@@ -136,7 +143,7 @@ def test_the_disease_node_answers_what_is_no_message(nodes) -> None:
 
 
 def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -> None:
-    from handlers.vit import Vit, serving_dtype
+    from handlers.vit import serving_dtype
 
     assert serving_dtype(torch.device("cpu")) == torch.float32
     metadata = Metadata.read(unpacked["binary"])
@@ -145,3 +152,53 @@ def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -
     film = np.random.default_rng(0).integers(0, 256, (2, metadata.image_size, metadata.image_size), np.uint8)
     assert half.model.dtype == torch.bfloat16
     assert np.abs(half.probabilities(film) - full.probabilities(film)).max() < 0.02
+
+
+def test_each_label_is_served_through_its_own_calibration(unpacked, film_paths: list[Path], tmp_path: Path) -> None:
+    """Against numpy: sigmoid(slope x logit + intercept), before the gate and before the report."""
+    chance = np.random.default_rng(0)
+    slopes, intercepts = chance.uniform(0.2, 3.0, 15), chance.normal(0.0, 1.0, 15)
+    labels, folders = ["Finding", *FINDINGS], {}
+    for stage, folder in unpacked.items():
+        folders[stage] = Path(shutil.copytree(folder, tmp_path / stage))
+        metadata = Metadata.read(folder)
+        numbers = {label: labels.index(label) for label in metadata.labels}
+        metadata.calibration = {label: Platt(slope=slopes[n], intercept=intercepts[n]) for label, n in numbers.items()}
+        (folders[stage] / "metadata.json").write_text(metadata.model_dump_json())
+    screening, naming = Screening(folders["binary"], CPU), Naming(folders["disease"], CPU)
+    films = [path.read_bytes() for path in film_paths[:20]]
+    pixels = np.stack([to_pixels(read_film(film), 32) for film in films])
+    logits = np.concatenate([Vit(folders[stage], CPU).logits(pixels) for stage in ("binary", "disease")], axis=1)
+    expected = 1.0 / (1.0 + np.exp(-(slopes * logits.astype(np.float64) + intercepts)))
+    screening.threshold = float(np.median(expected[:, 0]))
+    reports = naming.name(screening.screen(films))
+    for report, wanted in zip(reports, expected, strict=True):
+        assert isinstance(report, Report)
+        assert report.finding.probability == pytest.approx(wanted[0], abs=1e-6)
+        assert report.routed == (wanted[0] >= screening.threshold)
+        served = [report.diseases[name].probability for name in FINDINGS]
+        assert served == pytest.approx(wanted[1:] if report.routed else np.zeros(14), abs=1e-6)
+    assert 0 < sum(report.routed for report in reports) < 20
+
+
+def test_what_is_served_is_what_was_evaluated(nodes, run: Path, film_paths: list[Path]) -> None:
+    offline = pd.read_csv(run / "predictions.csv").set_index("Image Index")
+    films = [path for path in film_paths if path.name in offline.index]
+    for path, report in zip(films, through(nodes, [{"body": path.read_bytes()} for path in films]), strict=True):
+        expected = offline.loc[path.name]
+        assert report.finding.probability == pytest.approx(expected["Finding"], abs=1e-5)
+        if report.routed:
+            served = [report.diseases[name].probability for name in FINDINGS]
+            assert served == pytest.approx(expected[list(FINDINGS)].tolist(), abs=1e-5)
+
+
+def test_an_archive_without_calibration_is_served_as_the_model_says(unpacked, film_paths, tmp_path: Path) -> None:
+    """As those that were packed before there was one."""
+    folder = Path(shutil.copytree(unpacked["binary"], tmp_path / "binary"))
+    metadata = json.loads((folder / "metadata.json").read_text())
+    del metadata["calibration"], metadata["recalibrated"]
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    film = film_paths[0].read_bytes()
+    logit = float(Vit(folder, CPU).logits(to_pixels(read_film(film), 32)[None])[0, 0])
+    screened = Screening(folder, CPU).screen([film])[0]
+    assert screened.finding.probability == pytest.approx(1.0 / (1.0 + np.exp(-logit)), abs=1e-6)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
+from handlers.calibration import Platt
 from handlers.findings import FINDINGS
 from handlers.image import read_film, to_pixels
 from handlers.report import Refusal, Report
@@ -30,8 +31,11 @@ def read_together(server: Server, films: list[bytes], clients: int = 32) -> list
 
 
 def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: Path, film_paths: list[Path]) -> None:
-    binary, disease = (Vit(run / stage / "checkpoint", torch.device("cpu")) for stage in ("binary", "disease"))
-    threshold = json.loads((run / "evaluation.json").read_text())["thresholds"]["Finding"]
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    threshold = evaluation["thresholds"]["Finding"]
+    maps = [Platt(**evaluation["calibration"][label]) for label in ("Finding", *FINDINGS)]
+    binary = Vit(run / "binary" / "checkpoint", torch.device("cpu"), calibration=maps[:1])
+    disease = Vit(run / "disease" / "checkpoint", torch.device("cpu"), calibration=maps[1:])
     routes = []
     for film in film_paths[:20]:
         data = film.read_bytes()

@@ -17,6 +17,8 @@ from training.evaluate import evaluate
 from training.labels import parse_finding_labels
 from training.train import train
 
+MEASURES = [(measure, way) for measure in ("ece", "brier") for way in ("before", "after")]
+
 
 def test_the_written_predictions_give_the_written_aucs(run: Path, sample: Path) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text())
@@ -31,6 +33,51 @@ def test_the_written_predictions_give_the_written_aucs(run: Path, sample: Path) 
         assert (area is None) == (truth[:, column].sum() == 0)
         if area is not None:
             assert area == pytest.approx(roc_auc_score(truth[:, column], predictions[name]), abs=1e-6)
+
+
+def test_every_label_has_its_errors_before_and_after_calibration(run: Path) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    labels = ["Finding", *FINDINGS]
+    assert list(evaluation["calibration"]) == labels
+    for split in ("validation", "test"):
+        errors = evaluation["calibration_error"][split]
+        assert list(errors) == labels
+        assert all(0 <= errors[label][measure][way] <= 1 for label in labels for measure, way in MEASURES)
+    for label in evaluation["uncalibrated"]:
+        assert evaluation["calibration"][label] == {"slope": 1.0, "intercept": 0.0}
+    fitted = set(labels) - set(evaluation["uncalibrated"])
+    assert fitted
+    assert all(evaluation["calibration"][label] != {"slope": 1.0, "intercept": 0.0} for label in fitted)
+
+
+def test_the_written_predictions_give_the_written_rates_and_errors(run: Path, sample: Path, tmp_path: Path) -> None:
+    for stage in ("binary", "disease"):
+        (tmp_path / stage).symlink_to(run / stage)
+    evaluation = evaluate(tmp_path)
+    predictions = pd.read_csv(tmp_path / "predictions.csv").set_index("Image Index")
+    labels = pd.read_csv(sample / "Data_Entry_2017.csv", index_col=False).set_index("Image Index")["Finding Labels"]
+    truth = np.stack([parse_finding_labels(labels[image], image) for image in predictions.index])
+    thresholds = evaluation["thresholds"]
+    routed = predictions["Finding"].to_numpy() >= thresholds["Finding"]
+    errors = evaluation["calibration_error"]["test"]
+    for column, name in enumerate(FINDINGS):
+        scores, present = predictions[name].to_numpy(), truth[:, column] == 1
+        called = np.where(routed, scores, 0.0) >= thresholds[name]  # what is served: zeros behind the gate
+        rates = evaluation["test"]["served"][name]
+        for rate, share in {
+            "sensitivity": called[present],
+            "specificity": ~called[~present],
+            "ppv": present[called],
+            "npv": ~present[~called],
+        }.items():
+            assert rates[rate] == (pytest.approx(share.mean()) if len(share) else None), (name, rate)
+        assert errors[name]["brier"]["after"] == pytest.approx(np.mean((scores - present) ** 2), abs=1e-6)
+    served = evaluation["gate"]
+    assert served["sensitivity"] == evaluation["sensitivity_wanted"]
+    assert served["threshold"] == thresholds["Finding"]
+    text = (tmp_path / "evaluation.txt").read_text()
+    assert "Served, chosen on validation alone" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
 
 
 def test_the_table_says_that_the_films_are_synthetic(run: Path) -> None:
@@ -52,7 +99,8 @@ def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: 
     archives = archive(run, tmp_path, "2.1.0")
     assert [path.name for path in archives] == ["binary.mar", "disease.mar", "chest_xray.war"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["binary.mar", "chest_xray.war", "disease.mar"]
-    thresholds = json.loads((run / "evaluation.json").read_text())["thresholds"]
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    thresholds = evaluation["thresholds"]
     for stage, labels in (("binary", ["Finding"]), ("disease", list(FINDINGS))):
         with zipfile.ZipFile(tmp_path / f"{stage}.mar") as packed:
             names = set(packed.namelist())
@@ -62,6 +110,9 @@ def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: 
         assert weights == (run / stage / "checkpoint" / "model.safetensors").read_bytes()
         assert (metadata.stage, metadata.version, metadata.labels) == (stage, "2.1.0+synthetic", labels)
         assert metadata.thresholds == {label: thresholds[label] for label in labels}
+        assert {label: one.model_dump() for label, one in metadata.calibration.items()} == {
+            label: evaluation["calibration"][label] for label in labels
+        }
         assert metadata.image_size == 32
         assert metadata.training["optim"]["epochs"] == 3
         assert metadata.data["synthetic"] is True

@@ -1,0 +1,196 @@
+"""A site's own films change calibration and thresholds of two archives, and nothing else."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from handlers.findings import FINDINGS
+from handlers.message import Screened
+from handlers.metadata import Metadata
+from handlers.reading import Screening
+from training.archive import archive
+from training.data import DataError
+from training.recalibrate import recalibrate, site_version
+
+TABLE = "Data_Entry_2017.csv"
+
+
+@pytest.fixture(scope="module")
+def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    archive(run, folder, "1.0.0")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn films without a finding, and one in four of the others: a screening's prevalence."""
+    folder = tmp_path_factory.mktemp("data") / "site"
+    (folder / "images").mkdir(parents=True)
+    table = pd.read_csv(sample / TABLE, index_col=False, dtype=str)
+    normal = table["Finding Labels"] == "No Finding"
+    table = pd.concat([table[normal], table[~normal].iloc[::4]])
+    table.to_csv(folder / TABLE, index=False)
+    for path in sample.glob("images_*/images/*.png"):
+        (folder / "images" / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recalibrated(store: Path, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("recalibrated")
+    recalibrate(store, site, out)
+    return out
+
+
+def unpack(folder: Path, stage: str, into: Path) -> Metadata:
+    with zipfile.ZipFile(folder / f"{stage}.mar") as packed:
+        packed.extractall(into)
+    return Metadata.read(into)
+
+
+def test_three_whole_archives_and_nothing_else_are_left(store: Path, recalibrated: Path) -> None:
+    assert sorted(path.name for path in recalibrated.iterdir()) == ["binary.mar", "chest_xray.war", "disease.mar"]
+    assert (recalibrated / "chest_xray.war").read_bytes() == (store / "chest_xray.war").read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["binary", "disease"])
+def test_only_the_metadata_changes(store: Path, recalibrated: Path, tmp_path: Path, stage: str) -> None:
+    old, new = unpack(store, stage, tmp_path / "old"), unpack(recalibrated, stage, tmp_path / "new")
+    files = {path.relative_to(tmp_path / "old") for path in (tmp_path / "old").rglob("*") if path.is_file()}
+    assert files == {path.relative_to(tmp_path / "new") for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    for name in files - {Path("metadata.json"), Path("MAR-INF/MANIFEST.json")}:
+        assert (tmp_path / "old" / name).read_bytes() == (tmp_path / "new" / name).read_bytes(), name
+    changed = {name for name in Metadata.model_fields if getattr(old, name) != getattr(new, name)}
+    assert changed == {"version", "calibration", "thresholds", "recalibrated"}
+    assert (old.version, new.version) == ("1.0.0+synthetic", "1.0.0+synthetic.site.1")
+
+
+def test_the_archives_say_whose_films_and_what_changed(recalibrated: Path, site: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(site / TABLE, dtype=str)
+    record = unpack(recalibrated, "disease", tmp_path).recalibrated
+    assert record
+    assert (record["folder"], record["films"]) == ("site", len(table))
+    assert record["patients"] == table["Patient ID"].nunique()
+    assert record["prevalence"]["Finding"] == pytest.approx((table["Finding Labels"] != "No Finding").mean())
+    assert record["prevalence"]["Mass"] == pytest.approx(table["Finding Labels"].str.contains("Mass").mean())
+    assert list(record["calibration_error"]) == ["Finding", *FINDINGS]
+
+
+def test_stage_1_is_better_calibrated_on_patients_that_no_fit_has_seen(recalibrated: Path, tmp_path: Path) -> None:
+    record = unpack(recalibrated, "binary", tmp_path).recalibrated
+    assert record
+    errors = record["calibration_error"]["Finding"]
+    assert errors["ece"]["after"] < errors["ece"]["before"]
+    assert errors["brier"]["after"] < errors["brier"]["before"]
+
+
+def test_the_new_archive_serves_its_sensitivity_on_the_sites_films(recalibrated, site: Path, tmp_path: Path) -> None:
+    metadata = unpack(recalibrated, "binary", tmp_path)
+    screening = Screening(tmp_path, torch.device("cpu"))
+    table = pd.read_csv(site / TABLE, dtype=str)
+    ill = table[table["Finding Labels"] != "No Finding"]
+    answers = screening.screen([(site / "images" / image).read_bytes() for image in ill["Image Index"]])
+    routed = np.mean([isinstance(answer, Screened) and answer.routed for answer in answers])
+    assert metadata.recalibrated
+    assert metadata.recalibrated["gate"]["sensitivity"] >= 0.95
+    assert routed >= metadata.recalibrated["gate"]["sensitivity"] - 1.5 / len(ill)  # batches differ in the last bit
+
+
+def test_a_label_that_the_films_lack_keeps_what_it_had_and_is_named(
+    store: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(site, tmp_path / "site", symlinks=True)
+    table = pd.read_csv(site / TABLE, dtype=str)
+    table[~table["Finding Labels"].str.contains("Effusion")].to_csv(tmp_path / "site" / TABLE, index=False)
+    recalibrate(store, tmp_path / "site", tmp_path / "out")
+    old, new = unpack(store, "disease", tmp_path / "old"), unpack(tmp_path / "out", "disease", tmp_path / "new")
+    assert new.recalibrated
+    assert "Effusion" in new.recalibrated["kept"]
+    assert (new.calibration["Effusion"], new.thresholds["Effusion"]) == (
+        old.calibration["Effusion"],
+        old.thresholds["Effusion"],
+    )
+    errors = new.recalibrated["calibration_error"]["Effusion"]
+    assert errors["ece"]["before"] == errors["ece"]["after"]
+    assert "As they were" in capsys.readouterr().out
+
+
+def test_a_store_can_be_recalibrated_again(recalibrated: Path, site: Path, tmp_path: Path) -> None:
+    recalibrate(recalibrated, site, tmp_path / "out", sensitivity=0.9)
+    metadata = unpack(tmp_path / "out", "binary", tmp_path / "new")
+    assert metadata.version == "1.0.0+synthetic.site.2"
+    assert metadata.recalibrated
+    assert metadata.recalibrated["gate"]["sensitivity"] == 0.9
+
+
+def test_the_version_says_that_a_site_has_changed_it() -> None:
+    assert site_version("1.0.0") == "1.0.0+site.1"
+    assert site_version("1.0.0+site.1") == "1.0.0+site.2"
+    assert site_version("1.0.0+synthetic") == "1.0.0+synthetic.site.1"
+    assert site_version("1.0.0+synthetic.site.9") == "1.0.0+synthetic.site.10"
+
+
+def test_archives_in_each_others_place_are_refused(store: Path, site: Path, tmp_path: Path) -> None:
+    mixed = Path(shutil.copytree(store, tmp_path / "mixed"))
+    shutil.copy(store / "disease.mar", mixed / "binary.mar")
+    with pytest.raises(DataError, match=r"binary.mar holds the disease model"):
+        recalibrate(mixed, site, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_archives_of_two_image_sizes_are_refused(store: Path, site: Path, tmp_path: Path) -> None:
+    mixed = Path(shutil.copytree(store, tmp_path / "mixed"))
+    with zipfile.ZipFile(store / "disease.mar") as packed, zipfile.ZipFile(mixed / "disease.mar", "w") as other:
+        for name in packed.namelist():
+            data = packed.read(name)
+            other.writestr(name, data.replace(b'"image_size": 32', b'"image_size": 64') if "metadata" in name else data)
+    with pytest.raises(DataError, match=r"32 px \(binary\) and 64 px \(disease\)"):
+        recalibrate(mixed, site, tmp_path / "out")
+
+
+def test_what_is_no_archive_is_refused(store: Path, site: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name another folder"):
+        recalibrate(store, site, store)
+    broken = Path(shutil.copytree(store, tmp_path / "broken"))
+    (broken / "binary.mar").write_bytes(b"no zip")
+    with pytest.raises(DataError, match="no archive of this project"):
+        recalibrate(broken, site, tmp_path / "out")
+    (broken / "binary.mar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks binary.mar"):
+        recalibrate(broken, site, tmp_path / "out")
+
+
+def test_too_few_films_are_refused(store: Path, site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "site", symlinks=True)
+    pd.read_csv(site / TABLE, dtype=str).head(49).to_csv(tmp_path / "site" / TABLE, index=False)
+    with pytest.raises(DataError, match=r"49 films of .* needs 50 films of 10 patients"):
+        recalibrate(store, tmp_path / "site", tmp_path / "out")
+
+
+def test_unreadable_films_are_named_or_left_out(store: Path, site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "site", symlinks=True)
+    table = pd.read_csv(site / TABLE, dtype=str)
+    (tmp_path / "site" / "images" / table["Image Index"][0]).unlink()
+    with pytest.raises(DataError, match=table["Image Index"][0]):
+        recalibrate(store, tmp_path / "site", tmp_path / "out")
+    recalibrate(store, tmp_path / "site", tmp_path / "out", skip_unreadable=True)
+    record = unpack(tmp_path / "out", "binary", tmp_path / "new").recalibrated
+    assert record
+    assert record["films"] == len(table) - 1
+
+
+def test_one_outcome_of_stage_1_leaves_the_gate_as_it_was(store: Path, site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site, tmp_path / "site", symlinks=True)
+    table = pd.read_csv(site / TABLE, dtype=str)
+    table[table["Finding Labels"] == "No Finding"].to_csv(tmp_path / "site" / TABLE, index=False)
+    recalibrate(store, tmp_path / "site", tmp_path / "out")
+    old, new = unpack(store, "binary", tmp_path / "old"), unpack(tmp_path / "out", "binary", tmp_path / "new")
+    assert (new.thresholds, new.calibration) == (old.thresholds, old.calibration)
+    with pytest.raises(DataError, match="cannot calibrate stage 1"):
+        recalibrate(store, tmp_path / "site", tmp_path / "again", sensitivity=0.98)
