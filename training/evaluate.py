@@ -10,6 +10,7 @@ Reads ``binary/checkpoint`` and ``disease/checkpoint`` of the run, writes beside
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
 from training import score
+from training.bootstrap import intervals
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
 from training.data import DataError, Films, read_films
 from training.evaluation_table import print_evaluation
 from training.gate import Scored, choose_gate, gate_table
 from training.labels import LabelError
-from training.metrics import binary_metrics, disease_metrics, served_rates
+from training.metrics import binary_metrics, disease_metrics, joined, served_rates
 from training.pixels import load_pixels
 from training.thresholds import disease_thresholds
 
@@ -99,6 +101,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
             **disease_metrics(unseen.targets, unseen.finding, unseen.diseases, gate),
             "served": served_rates(unseen.targets, unseen.finding, unseen.diseases, thresholds, gate),
         },
+        "intervals": _intervals(films, test, unseen, gate),
         "thresholds": thresholds,
     }
     _write(run / "thresholds.json", json.dumps(thresholds, indent=2))
@@ -160,6 +163,15 @@ def _calibration_errors(
         "validation": calibration_errors(truth[validation], calibrated(known, raw), held_out, LABELS),
         "test": calibration_errors(truth[test], calibrated(unseen, raw), calibrated(unseen, maps), LABELS),
     }
+
+
+def _intervals(films: Films, test: NDArray[np.int64], unseen: Scored, gate: float) -> dict[str, Any]:
+    """AUC and AUPRC on the test list with 95% intervals over its patients: stage 1, and each way to join the two."""
+    patients = films.table["patient"].to_numpy(dtype=str)[test]
+    ways = joined(unseen.finding, unseen.diseases, gate)
+    stage_1 = intervals(films.findings[test], unseen.finding[:, None], patients, [FINDING])
+    stage_2 = {way: intervals(unseen.targets, scores, patients, FINDINGS) for way, scores in ways.items()}
+    return {name: asdict(of) for name, of in ({"binary": stage_1} | stage_2).items()}
 
 
 def _predictions(films: Films, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
     console.print(_binary_table(binary))
     _print_gate(console, evaluation["gate"])
     console.print(_disease_table(test, evaluation["thresholds"]))
+    console.print(_interval_table(evaluation["intervals"]))
     if test["left_out"]:
         console.print(f"Left out of the mean, one outcome only in the test list: {', '.join(test['left_out'])}")
     total = test["routed"] + test["skipped"]
@@ -124,6 +125,29 @@ def _disease_table(test: dict[str, Any], thresholds: dict[str, float]) -> Table:
     mean = test["mean_auc"]
     table.add_row("mean", "", *(_number(mean[way]) for way in ("ungated", "gated", "soft")), style="bold")
     return table
+
+
+def _interval_table(of: dict[str, Any]) -> Table:
+    stage_1, ways = of["binary"], ("ungated", "gated", "soft")
+    table = Table(
+        title=f"Test list, 95% intervals from {stage_1['resamples']} resamples of {stage_1['patients']} patients"
+    )
+    for column in ("", *(f"AUC {way}" for way in ways), "AUPRC ungated"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, label in stage_1["labels"].items():
+        table.add_row(f"{name} (stage 1)", _interval(label["auc"]), "", "", _interval(label["auprc"]))
+    table.add_section()
+    for name in FINDINGS:
+        labels = [of[way]["labels"][name] for way in ways]
+        table.add_row(name, *(_interval(label["auc"]) for label in labels), _interval(labels[0]["auprc"]))
+    table.add_section()
+    means = (_interval(of[way]["mean_auc"]) for way in ways)
+    table.add_row("mean", *means, _interval(of["ungated"]["mean_auprc"]), style="bold")
+    return table
+
+
+def _interval(of: dict[str, float | None]) -> str:
+    return "n/a" if of["value"] is None else f"{of['value']:.3f} ({_number(of['low'], 3)}-{_number(of['high'], 3)})"
 
 
 def _number(value: float | None, places: int = 4) -> str:

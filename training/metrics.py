@@ -85,11 +85,22 @@ def served_rates(
     }
 
 
-def disease_metrics(targets: NDArray[np.int8], finding: Scores, diseases: Scores, threshold: float) -> dict[str, Any]:
-    """Stage 2 under three ways to join it with stage 1.
+def joined(finding: Scores, diseases: Scores, threshold: float) -> dict[str, Scores]:
+    """[N] and [N, 14] -> three ways to join stage 2 with stage 1, [N, 14] each.
 
     Ungated: stage 2 on all films. Gated, which is what is served: zeros where stage 1 is below ``threshold``.
     Soft: p(finding) x p(disease).
+    """
+    routed = finding >= threshold
+    return {
+        "ungated": diseases,
+        "gated": np.where(routed[:, None], diseases, 0.0),
+        "soft": finding[:, None] * diseases,
+    }
+
+
+def disease_metrics(targets: NDArray[np.int8], finding: Scores, diseases: Scores, threshold: float) -> dict[str, Any]:
+    """Stage 2 on its own and under the gate: AUC of each finding, each way of ``joined``.
 
     Args:
         targets: [N, 14] int8.
@@ -97,12 +108,7 @@ def disease_metrics(targets: NDArray[np.int8], finding: Scores, diseases: Scores
         diseases: [N, 14] stage 2 on every film.
         threshold: the gate's.
     """
-    routed = finding >= threshold
-    ways = {
-        "ungated": diseases,
-        "gated": np.where(routed[:, None], diseases, 0.0),
-        "soft": finding[:, None] * diseases,
-    }
+    routed, ways = finding >= threshold, joined(finding, diseases, threshold)
     per_disease = {
         name: {
             "positives": int(targets[:, label].sum()),

@@ -80,6 +80,20 @@ def test_the_written_predictions_give_the_written_rates_and_errors(run: Path, sa
     assert max(len(line) for line in text.splitlines()) <= 120
 
 
+def test_every_area_has_an_interval_over_the_test_patients(run: Path, sample: Path) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    table = pd.read_csv(sample / "Data_Entry_2017.csv", index_col=False)
+    tested = table[table["Image Index"].isin((sample / "test_list.txt").read_text().split())]
+    assert evaluation["intervals"]["binary"]["patients"] == tested["Patient ID"].nunique()
+    stage_1 = evaluation["intervals"]["binary"]["labels"]["Finding"]["auc"]
+    assert stage_1["value"] == pytest.approx(evaluation["test"]["binary"]["auc"])
+    assert stage_1["low"] <= stage_1["value"] <= stage_1["high"]
+    mean = evaluation["intervals"]["ungated"]["mean_auc"]
+    assert mean["value"] == pytest.approx(evaluation["test"]["mean_auc"]["ungated"])
+    assert mean["low"] < mean["value"] < mean["high"]
+    assert f"{mean['value']:.3f} ({mean['low']:.3f}-{mean['high']:.3f})" in (run / "evaluation.txt").read_text()
+
+
 def test_the_table_says_that_the_films_are_synthetic(run: Path) -> None:
     text = (run / "evaluation.txt").read_text()
     assert "Synthetic films" in text
