@@ -13,7 +13,7 @@ BIN    := .venv/bin
 RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
 READER := $(wildcard handlers/*.py)
 TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config model joint optimise metrics run_folder train)
-JUDGE   := $(patsubst %,training/%.py,evaluate evaluation_table metrics thresholds calibrate gate bootstrap)
+JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 
 .PHONY: help setup data train evaluate archive serve predict demo stop test lint lock clean

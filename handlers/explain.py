@@ -36,9 +36,8 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     if pixels.ndim != 3 or pixels.shape[1:] != (side, side):
         raise ValueError(f"films are {pixels.shape}, the model reads [B, {side}, {side}]")
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched gradients off
-        grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(vit.device)[:, None]
         # requires_grad: so that there are gradients to ask for where the weights are frozen
-        inputs = ((grey.float() / 255.0 - vit._mean) / vit._std).to(vit.dtype).requires_grad_()
+        inputs = vit.inputs(pixels).requires_grad_()
         outputs = _eager_twin(vit.model)(pixel_values=inputs, output_attentions=True)
         labels = outputs.logits.shape[1]
         if not 0 <= label < labels:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
@@ -63,9 +64,12 @@ class Vit:
     @torch.inference_mode()
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on."""
+        return self.model(pixel_values=self.inputs(pixels)).logits.float().cpu().numpy()
+
+    def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""
         grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
-        inputs = ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)  # [B, 3, S, S]
-        return self.model(pixel_values=inputs).logits.float().cpu().numpy()
+        return ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)
 
     def warm_up(self) -> None:
         """Runs one blank film, so that the first real one does not pay for lazy initialisation."""

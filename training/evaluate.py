@@ -18,24 +18,21 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from handlers.calibration import UNCALIBRATED, Platt, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
-from handlers.vit import Vit, serving_device
 from training import score
 from training.bootstrap import intervals
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
-from training.data import DataError, Films, read_films
+from training.data import DataError, Films
 from training.evaluation_table import print_evaluation
 from training.gate import Scored, choose_gate, gate_table
 from training.labels import LabelError
 from training.metrics import binary_metrics, disease_metrics, joined, served_rates
-from training.pixels import load_pixels
+from training.predict import films_of, predict_logits
 from training.thresholds import disease_thresholds
 
-BATCH = 64
 LABELS = (FINDING, *FINDINGS)
 """Columns of both stages' outputs side by side, stage 1's first."""
 STAGES = ("binary", "disease")
@@ -124,7 +121,7 @@ def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArr
         pixels: [N, S, S] uint8.
         rows: of ``pixels``.
     """
-    return np.concatenate([_logits(folders[name], pixels, rows, name) for name in STAGES], axis=1)
+    return np.concatenate([predict_logits(folders[name], pixels, rows, name) for name in STAGES], axis=1)
 
 
 def _films_of(run: Path) -> tuple[Films, NDArray[np.uint8]]:
@@ -135,15 +132,7 @@ def _films_of(run: Path) -> tuple[Films, NDArray[np.uint8]]:
             f"{run}: the two stages were trained with different 'data' sections or image sizes; "
             "train both with the same ones, or a film of one's test list may be in the other's training"
         )
-    data = binary["data"]
-    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
-    return load_pixels(films, binary["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
-
-
-def _logits(folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], stage: str) -> NDArray[np.float32]:
-    vit = Vit(folder, serving_device())
-    starts = tqdm(range(0, len(rows), BATCH), desc=f"{stage} predictions", unit="batch", disable=None)
-    return np.concatenate([vit.logits(pixels[rows[start : start + BATCH]]) for start in starts])
+    return films_of(binary)
 
 
 def _calibration_errors(

@@ -1,4 +1,4 @@
-"""Writes one checkpoint's probabilities on the test list, for ``python -m training.evaluate --predictions``.
+"""What a checkpoint says of films, whatever any gate would say; as a table for ``training.evaluate --predictions``.
 
 python -m training.predict --checkpoint runs/nih/single/checkpoint --out runs/nih/single/predictions.csv
 """
@@ -6,6 +6,7 @@ python -m training.predict --checkpoint runs/nih/single/checkpoint --out runs/ni
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,39 +14,48 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
-from training.data import DataError, read_films
+from training.data import DataError, Films, read_films
 from training.pixels import load_pixels
 
 BATCH = 64
 
 
-def predict_rows(vit: Vit, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str) -> NDArray[np.float32]:
-    """[len(rows), L] in [0, 1]."""
+def films_of(config: dict[str, Any]) -> tuple[Films, NDArray[np.uint8]]:
+    """The films that a resolved training configuration names, split as they were, and their pixels [N, S, S].
+
+    Raises:
+        DataError: the data folder cannot be read as it was.
+    """
+    data = config["data"]
+    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
+    return load_pixels(films, config["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
+
+
+def predict_logits(folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str) -> NDArray[np.float32]:
+    """[len(rows), L] of the checkpoint in ``folder``."""
+    vit = Vit(folder, serving_device())
     starts = tqdm(range(0, len(rows), BATCH), title, unit="batch", disable=None)
-    return np.concatenate([vit.probabilities(pixels[rows[start : start + BATCH]]) for start in starts])
+    return np.concatenate([vit.logits(pixels[rows[start : start + BATCH]]) for start in starts])
 
 
 def predict(checkpoint: Path) -> pd.DataFrame:
-    """``Image Index`` and a column per label, a row per film of the run's test list.
+    """``Image Index`` and a column of uncalibrated probabilities per label, a row per film of the run's test list.
 
     Raises:
         FileNotFoundError: no checkpoint there.
         DataError: its data folder cannot be read as it was.
     """
-    config = yaml.safe_load((checkpoint / "training.yaml").read_text())
-    data = config["data"]
-    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
-    size, cache = config["model"]["image_size"], Path(data["cache"])
-    films, pixels = load_pixels(films, size, cache, data["skip_unreadable"])
+    films, pixels = films_of(yaml.safe_load((checkpoint / "training.yaml").read_text()))
     rows = films.rows("test")
-    scores = predict_rows(Vit(checkpoint, serving_device()), pixels, rows, "predictions")
-    labels = FINDINGS if scores.shape[1] == len(FINDINGS) else (FINDING,)
-    return pd.DataFrame(
-        {"Image Index": films.table["image"].to_numpy()[rows], **dict(zip(labels, scores.T, strict=True))}
-    )
+    logits = predict_logits(checkpoint, pixels, rows, "predictions")
+    scores = calibrated(logits, [UNCALIBRATED] * logits.shape[1])
+    labels = FINDINGS if logits.shape[1] == len(FINDINGS) else (FINDING,)
+    images = pd.DataFrame({"Image Index": films.table["image"].to_numpy()[rows]})
+    return images.assign(**dict(zip(labels, scores.T, strict=True)))
 
 
 def main() -> None:
