@@ -16,7 +16,7 @@ TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config 
 JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 
-.PHONY: help setup data train evaluate archive serve predict demo stop test lint lock clean
+.PHONY: help setup data train evaluate report archive serve predict demo stop test lint lock clean
 help:  ## this list
 	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -44,6 +44,10 @@ $(RUN)/%/finished: $(CONFIG) $(TABLE) $(LISTS) $(TRAINER) $(READER) | .venv/inst
 evaluate: $(RUN)/evaluation.json  ## choose the thresholds on validation, score the test list
 $(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(JUDGE)
 	$(BIN)/python -m training.evaluate --run $(RUN)
+
+report: $(RUN)/report/report.html  ## the evaluation as one HTML page with charts, and their PNGs
+$(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
+	$(BIN)/python -m training.report --run $(RUN)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/
 model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py) $(if $(filter $(RUN),$(file <model_store/packed)),,always)

@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEPS = ["setup", "data", "train", "evaluate", "archive", "serve", "predict", "demo", "stop", "test", "lint", "clean"]
+STEPS = [
+    "setup",
+    "data",
+    "train",
+    "evaluate",
+    "report",
+    "archive",
+    "serve",
+    "predict",
+    "demo",
+    "stop",
+    "test",
+    "lint",
+    "clean",
+]
 MADE = [
     ".venv/installed",
     "data/sample/SYNTHETIC.txt",
@@ -46,7 +60,7 @@ def test_help_lists_every_step() -> None:
 
 
 def test_nothing_is_made_twice(made: Path) -> None:
-    assert "python" not in make(made, "setup", "data", "train", "evaluate", "archive")
+    assert "python" not in make(made, "setup", "data", "train", "evaluate", "report", "archive")
 
 
 @pytest.mark.parametrize(
