@@ -29,6 +29,7 @@ MADE = [
     "runs/sample-demo/binary/finished",
     "runs/sample-demo/disease/finished",
     "runs/sample-demo/evaluation.json",
+    "runs/sample-demo/report/report.html",
     "model_store/packed",
 ]
 """What the steps leave behind, in their order."""
