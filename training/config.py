@@ -134,6 +134,7 @@ class TrainConfig:
         start: folder with ``binary/checkpoint`` and ``disease/checkpoint`` that a joint run goes on from.
         seed: of initialisation, data order, augmentation and dropout.
         precision: mixed precision of the forward pass.
+        compile: run the network through torch.compile, which wants a C++ compiler on a CPU.
     """
 
     stage: Stage
@@ -141,6 +142,7 @@ class TrainConfig:
     start: str | None = None
     seed: int = 0
     precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -126,6 +126,8 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
     """The run before its first epoch. ``pixels`` [N, S, S] uint8 are those of ``films``, row for row."""
     optim, rows = config.optim, films.rows("train")
     targets, network = _network_of(config, films)
+    if config.compile:
+        network.compile()  # in place: the weights keep their names
     sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
     share = optim.batch_size // accelerator.num_processes
     model, optimizer, batches, validation = accelerator.prepare(

@@ -1,8 +1,10 @@
 """A run is reproducible, survives a kill, refuses what it does not understand, and stops when it diverges."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,15 @@ def test_overrides_on_the_command_line_win_over_the_file() -> None:
     assert config.optim.lr == 0.5
     assert config.model.sizes is not None
     assert resume
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile wants a C++ compiler on a CPU")
+def test_a_compiled_run_is_the_run_that_is_not_compiled(tiny_config, tmp_path: Path) -> None:
+    plain = tiny_config("binary", tmp_path / "plain", epochs=1)
+    plain.model.dropout = 0.0  # compiled, dropout draws other numbers
+    compiled = replace(plain, out=str(tmp_path / "compiled"), compile=True)
+    lines = [train(config)[0] for config in (plain, compiled)]
+    for name in ("loss", "validation_loss"):
+        assert lines[1][name] == pytest.approx(lines[0][name], abs=2e-3)
+    weights = [load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("plain", "compiled")]
+    assert weights[0].keys() == weights[1].keys()
