@@ -6,7 +6,7 @@ python -m training.predict --checkpoint runs/nih/single/checkpoint --out runs/ni
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
-from training.data import DataError, Films, read_films
+from training.data import DataError, Films, Split, read_films
 from training.pixels import load_pixels
 
 BATCH = 64
@@ -35,23 +35,28 @@ def films_of(config: dict[str, Any]) -> tuple[Films, NDArray[np.uint8]]:
     return load_pixels(films, config["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
 
 
-def predict_logits(folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str) -> NDArray[np.float32]:
-    """[len(rows), L] of the checkpoint in ``folder``."""
+def predict_logits(
+    folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str, flip: bool = False
+) -> NDArray[np.float32]:
+    """[len(rows), L] of the checkpoint in ``folder``; with ``flip`` the mean over each film and its mirror image."""
     vit = Vit(folder, serving_device())
     starts = tqdm(range(0, len(rows), BATCH), title, unit="batch", disable=None)
-    return np.concatenate([vit.logits(pixels[rows[start : start + BATCH]]) for start in starts])
+    batches = (pixels[rows[start : start + BATCH]] for start in starts)
+    if flip:
+        return np.concatenate([(vit.logits(films) + vit.logits(films[:, :, ::-1])) / 2 for films in batches])
+    return np.concatenate([vit.logits(films) for films in batches])
 
 
-def predict(checkpoint: Path) -> pd.DataFrame:
-    """``Image Index`` and a column of uncalibrated probabilities per label, a row per film of the run's test list.
+def predict(checkpoint: Path, split: Split = "test", flip: bool = False) -> pd.DataFrame:
+    """``Image Index`` and a column of uncalibrated probabilities per label, a row per film of a split of the run.
 
     Raises:
         FileNotFoundError: no checkpoint there.
         DataError: its data folder cannot be read as it was.
     """
     films, pixels = films_of(yaml.safe_load((checkpoint / "training.yaml").read_text()))
-    rows = films.rows("test")
-    logits = predict_logits(checkpoint, pixels, rows, "predictions")
+    rows = films.rows(split)
+    logits = predict_logits(checkpoint, pixels, rows, "predictions", flip)
     scores = calibrated(logits, [UNCALIBRATED] * logits.shape[1])
     labels = FINDINGS if logits.shape[1] == len(FINDINGS) else (FINDING,)
     images = pd.DataFrame({"Image Index": films.table["image"].to_numpy()[rows]})
@@ -62,9 +67,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.predict", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="CSV to write")
+    parser.add_argument("--split", choices=get_args(Split), default="test", help="which films (%(default)s)")
+    parser.add_argument("--flip", action="store_true", help="the mean logit of each film and its mirror image")
     arguments = parser.parse_args()
     try:
-        table = predict(arguments.checkpoint)
+        table = predict(arguments.checkpoint, arguments.split, arguments.flip)
     except (DataError, FileNotFoundError) as fault:
         sys.exit(f"error: {fault}")
     partial = arguments.out.with_name(f"{arguments.out.name}.partial")
