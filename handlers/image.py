@@ -1,45 +1,48 @@
 """Bytes to pixels, for training and for serving: the only decoder in the project."""
 
+import zlib
 from io import BytesIO
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from PIL import Image, ImageOps
 
-DICOM_MAGIC = slice(128, 132)
-"""Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
+from handlers import dicom
+from handlers.containers import JPEG, PNG, jpeg_header, png_chunks
+from handlers.refused import MAX_BYTES, RefusedFilm, check_frames, check_size
 
+__all__ = ["RefusedFilm", "read_film", "to_pixels"]
 
-class RefusedFilm(Exception):
-    """A file that is not read as a film; ``type`` is stable, ``message`` is for a person."""
+COLOURED, COLOUR_SHARE = 32, 0.1
+"""A picture is in colour where more than this share of its pixels have channels further apart than that. JPEG's own
+error, a tinted film base and a coloured mark stay below."""
 
-    def __init__(self, type: str, message: str, code: int = 400) -> None:
-        super().__init__(message)
-        self.type, self.message, self.code = type, message, code
+_TO_8_BIT = (np.arange(2**16) // 257).astype(np.uint8)  # 65535 / 257 = 255
 
 
 def read_film(data: bytes) -> NDArray[np.uint8]:
     """Decodes a PNG, JPEG or DICOM file.
 
+    Transparency is not grey: a pixel keeps its stored grey, and is black where it is fully transparent.
+
     Returns:
         [H, W] uint8, dense structures bright (MONOCHROME2), windowed where the file says how.
 
     Raises:
-        RefusedFilm: the file is empty, of another kind, damaged, or too large to decode safely.
+        RefusedFilm: the file is empty, of another kind, damaged, no radiograph, or too large to decode safely.
     """
     if not data:
         raise RefusedFilm("EmptyRequest", "no film: send the file's bytes as the body, or as form field 'data'")
+    if len(data) > MAX_BYTES:
+        raise RefusedFilm("ImageTooLarge", f"a file of {len(data)} bytes: a film has at most {MAX_BYTES}")
     try:
-        return _read_dicom(data) if data[DICOM_MAGIC] == b"DICM" else _read_picture(data)
+        return dicom.read_dicom(data) if data[dicom.MAGIC] == b"DICM" else _read_picture(data)
     except RefusedFilm:
         raise
-    except Image.DecompressionBombError as fault:
-        raise RefusedFilm("ImageTooLarge", str(fault)) from fault
-    except Exception as fault:  # a decoder may raise anything on hostile bytes; a film must not stop the batch
-        raise RefusedFilm("UnreadableImage", f"cannot be decoded: {fault}") from fault
+    except MemoryError as fault:
+        raise RefusedFilm("ImageTooLarge", "decoding takes more memory than there is") from fault
+    except Exception as fault:  # a decoder may raise anything on hostile bytes; its words may quote the file's
+        raise RefusedFilm("UnreadableImage", f"the file cannot be decoded ({type(fault).__name__})") from fault
 
 
 def to_pixels(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -52,51 +55,87 @@ def to_pixels(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _read_picture(data: bytes) -> NDArray[np.uint8]:
+    is_png = data.startswith(PNG)
+    if is_png:
+        chunks = list(png_chunks(data))
+    elif data.startswith(JPEG):
+        jpeg_header(data)
+    else:
+        raise RefusedFilm("UnreadableImage", "not a PNG, JPEG or DICOM file")
     try:
         picture = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
-    except UnidentifiedImageError as fault:
-        raise RefusedFilm("UnreadableImage", "not a PNG, JPEG or DICOM file") from fault
+    except OSError as fault:
+        raise RefusedFilm("TruncatedImage", "the file's header is cut short or damaged") from fault
+    except Image.DecompressionBombError as fault:
+        raise RefusedFilm("ImageTooLarge", "the picture has more pixels than any film") from fault
+    columns, rows = picture.size
+    check_size(rows, columns)
+    check_frames(getattr(picture, "n_frames", 1))
     try:
         picture.load()
     except (OSError, SyntaxError) as fault:  # Pillow reports a broken PNG chunk as SyntaxError
-        raise RefusedFilm("TruncatedImage", f"{picture.format} file is cut short or damaged: {fault}") from fault
+        raise RefusedFilm("TruncatedImage", f"the file is cut short or damaged: {fault}") from fault
+    if is_png:
+        _check_last_row(data, chunks, picture)
     ImageOps.exif_transpose(picture, in_place=True)
+    return _grey(picture)
+
+
+def _grey(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith("I"):
-        return (np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)  # 16 bit to 8: 65535 / 257 = 255
-    return np.asarray(picture.convert("L"))
+        return np.take(_TO_8_BIT, np.asarray(picture), mode="clip")
+    if not picture.has_transparency_data:
+        return _grey_of_opaque(picture)
+    picture = picture.convert("RGBA")
+    alpha = picture.getchannel("A")
+    lowest, highest = alpha.getextrema()
+    if highest == 0:
+        raise RefusedFilm("UnreadableImage", "every pixel is transparent: there is nothing to see")
+    grey = _grey_of_opaque(picture)
+    return np.where(np.asarray(alpha) == 0, np.uint8(0), grey) if lowest == 0 else grey
 
 
-def _read_dicom(data: bytes) -> NDArray[np.uint8]:
-    dataset = pydicom.dcmread(BytesIO(data))
-    if "PixelData" not in dataset:
-        raise RefusedFilm("UnreadableImage", "the DICOM file holds no image")
-    stored = dataset.pixel_array
-    if stored.ndim != 2:
-        raise RefusedFilm("UnreadableImage", f"one grey frame is wanted, the DICOM file holds {stored.shape}")
-    grey = _window(np.asarray(apply_modality_lut(stored, dataset), np.float64), dataset)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        grey = 1.0 - grey
-    return np.rint(grey * 255.0).astype(np.uint8)
+def _grey_of_opaque(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode not in ("1", "L"):
+        colour = picture.convert("RGB")
+        _check_colour(colour)
+        picture = colour
+    return np.asarray(picture if picture.mode == "L" else picture.convert("L"))
 
 
-def _window(values: NDArray[np.float64], dataset: FileDataset) -> NDArray[np.float64]:
-    """Modality values to [0, 1] by VOI LUT, by window (PS3.3, C.11.2), or by their own range."""
-    if "VOILUTSequence" in dataset:
-        table: Dataset = dataset.VOILUTSequence[0]
-        bits = int(table.LUTDescriptor[2])
-        return np.asarray(apply_voi_lut(values.astype(np.int64), dataset, index=0), np.float64) / (2**bits - 1)
-    if "WindowCenter" not in dataset or "WindowWidth" not in dataset:
-        low, high = float(values.min()), float(values.max())
-        return (values - low) / max(high - low, 1e-6)
-    center, width = _first(dataset.WindowCenter), max(_first(dataset.WindowWidth), 1.0)
-    function = dataset.get("VOILUTFunction", "LINEAR")
-    if function == "SIGMOID":
-        return 1.0 / (1.0 + np.exp(-4.0 * (values - center) / width))
-    if function == "LINEAR":
-        center, width = center - 0.5, max(width - 1.0, 1e-6)
-    return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+def _check_colour(picture: Image.Image) -> None:
+    """Raises RefusedFilm (NotARadiograph) for a photograph, by at most 256 x 256 of its pixels."""
+    columns, rows = picture.size
+    sample = picture.resize((min(columns, 256), min(rows, 256)), Image.Resampling.NEAREST)
+    apart = np.ptp(np.asarray(sample), axis=2)
+    if (share := (apart > COLOURED).mean()) > COLOUR_SHARE:
+        raise RefusedFilm("NotARadiograph", f"a picture in colour ({share:.0%} of its pixels): a radiograph is grey")
 
 
-def _first(value: object) -> float:
-    """A window may be one number or several; the first is the file's default view."""
-    return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)  # type: ignore[arg-type]
+def _check_last_row(data: bytes, chunks: list[tuple[bytes, int, int]], picture: Image.Image) -> None:
+    """Raises RefusedFilm (TruncatedImage) for a PNG that holds fewer rows than it says.
+
+    Where its compressed stream ends in order but too soon, Pillow leaves the rest black and says nothing. So a black
+    last row, or a film sent in seven passes, is counted.
+    """
+    columns, rows = picture.size
+    interlaced = bool(picture.info.get("interlace"))
+    if not interlaced and np.asarray(picture.crop((0, rows - 1, columns, rows))).any():
+        return
+    depth, kind = data[24], data[25]  # of IHDR, which comes first (PNG, 11.2.1)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    wanted = sum(high * (1 + -(-wide * bits // 8)) for high, wide in _passes(rows, columns, interlaced) if wide)
+    inflater, held = zlib.decompressobj(), 0
+    for start, end in ((start, end) for name, start, end in chunks if name == b"IDAT"):
+        held += len(inflater.decompress(data[start:end], wanted - held))
+        if held == wanted:
+            return
+    raise RefusedFilm("TruncatedImage", f"the PNG file holds {held} bytes of pixels, not {wanted}")
+
+
+def _passes(rows: int, columns: int, interlaced: bool) -> list[tuple[int, int]]:
+    """Rows and columns of each of Adam7's passes (PNG, 8.1), or of the one."""
+    if not interlaced:
+        return [(rows, columns)]
+    steps = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+    return [(len(range(top, rows, down)), len(range(left, columns, across))) for top, down, left, across in steps]

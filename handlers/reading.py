@@ -1,7 +1,11 @@
 """The steps of a reading: decode, stage 1, gate; then stage 2, report. Plain classes, no server in them."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +16,59 @@ from handlers.findings import FINDINGS
 from handlers.image import RefusedFilm, read_film, to_pixels
 from handlers.message import Screened
 from handlers.metadata import Metadata
+from handlers.refused import CODES
 from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
 from handlers.vit import Vit
 
 FINDING = "Finding"
 """Stage 1's one label."""
 
+DECODE_SECONDS = 4.5
+"""A film that is not decoded by then is refused."""
+STUCK = 4
+"""Threads to spare for films that are past their time. A decoder cannot be interrupted, but the limits of
+``handlers.refused`` bound what each one has to do, so a thread comes back; should all be busy with such films, the next
+ones are refused in their time, too."""
+
 logger = logging.getLogger(__name__)
 
+LATE = Refusal.because(CODES["DecodeTimeout"], "DecodeTimeout", f"the film was not decoded in {DECODE_SECONDS:g} s")
 INTERNAL = Refusal.because(500, "InternalError", "the film could not be read because of a fault in the service")
+
+
+Decoded = NDArray[np.uint8] | Refusal
+
+
+class Decoding:
+    """A batch's films decoded side by side, as many as there are processors, each against a clock of its own.
+
+    Args:
+        decode: one film's bytes to its pixels; it does not raise.
+    """
+
+    def __init__(self, decode: Callable[[bytes], Decoded]) -> None:
+        self._decode = decode
+        self._at_once = os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode")
+
+    def decode(self, films: Sequence[bytes]) -> list[Decoded]:
+        """Pixels or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
+        waiting, answers = deque(enumerate(films)), dict[int, Decoded]()
+        running: dict[Future[Decoded], tuple[int, float]] = {}  # a film's place, and when its time is over
+        while waiting or running:
+            while waiting and len(running) < self._at_once:
+                place, film = waiting.popleft()
+                running[self._pool.submit(self._decode, film)] = place, time.monotonic() + DECODE_SECONDS
+            soonest = min(end for _, end in running.values())
+            done, _ = wait(running, max(0.0, soonest - time.monotonic()), FIRST_COMPLETED)
+            for future in done:
+                answers[running.pop(future)[0]] = future.result()
+            for future, (place, end) in list(running.items()):
+                if time.monotonic() >= end:
+                    future.cancel()
+                    del running[future]
+                    answers[place] = LATE
+        return [answers[place] for place in range(len(films))]
 
 
 class Screening:
@@ -39,10 +87,11 @@ class Screening:
         self.vit = Vit(folder, device, calibration=self.metadata.maps)
         self.threshold = self.metadata.thresholds[FINDING]
         self.films_read = 0
+        self._decoding = Decoding(self._decode)
 
     def screen(self, films: Sequence[bytes]) -> list[Screened | Refusal]:
         """One answer per film, in order; a film that is refused leaves the others untouched."""
-        decoded = [self._decode(film) for film in films]
+        decoded = self._decoding.decode(films)
         readable = [pixels for pixels in decoded if not isinstance(pixels, Refusal)]
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
@@ -50,11 +99,14 @@ class Screening:
         self.films_read += len(readable)
         return [one if isinstance(one, Refusal) else self._gate(next(probabilities), one) for one in decoded]
 
-    def _decode(self, film: bytes) -> NDArray[np.uint8] | Refusal:
+    def _decode(self, film: bytes) -> Decoded:
         try:
             return to_pixels(read_film(film), self.vit.image_size)
         except RefusedFilm as refused:
             return Refusal.because(refused.code, refused.type, refused.message)
+        except Exception as fault:
+            logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
+            return INTERNAL
 
     def _gate(self, probability: float, pixels: NDArray[np.uint8]) -> Screened:
         finding = Score.at(probability, self.threshold)

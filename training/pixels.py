@@ -15,7 +15,8 @@ from tqdm import tqdm
 from handlers.image import RefusedFilm, read_film, to_pixels
 from training.data import Films, refuse
 
-DECODER = Path(__file__).parent.parent / "handlers" / "image.py"
+HANDLERS = Path(__file__).parent.parent / "handlers"
+DECODER = [HANDLERS / f"{name}.py" for name in ("image", "containers", "dicom", "frames", "codec_process", "refused")]
 PIXELS, INDEX = "pixels.npy", "index.json"
 
 
@@ -62,7 +63,8 @@ def load_pixels(films: Films, size: int, cache: Path, skip_unreadable: bool) -> 
 
 def _key(folder: Path) -> str:
     """Another folder, or another decoder, is another cache."""
-    return hashlib.sha256(str(folder.resolve()).encode() + DECODER.read_bytes()).hexdigest()[:12]
+    source = b"".join(path.read_bytes() for path in DECODER)
+    return hashlib.sha256(str(folder.resolve()).encode() + source).hexdigest()[:12]
 
 
 def _open(folder: Path) -> Cache:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from handlers import reading
 from handlers.binary_handler import BinaryHandler
 from handlers.calibration import Platt
 from handlers.disease_handler import DiseaseHandler
@@ -133,6 +134,24 @@ def test_a_fault_in_the_model_is_an_answer_not_an_exception(nodes, film_paths, m
             answer = through(nodes, film)[0]
         assert isinstance(answer, Refusal)
         assert (answer.error.code, answer.error.type) == (500, "InternalError")
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("a bug"), RecursionError()])
+def test_a_fault_in_one_film_s_decoding_answers_that_film_alone(nodes, film_paths, monkeypatch, fault) -> None:
+    films = [path.read_bytes() for path in film_paths[:3]]
+
+    def broken(film: bytes) -> np.ndarray:
+        if film == films[1]:
+            raise fault
+        return read_film(film)
+
+    alone = through(nodes, [{"body": film} for film in films])
+    monkeypatch.setattr(reading, "read_film", broken)
+    answers = through(nodes, [{"body": film} for film in films])
+    assert isinstance(answers[1], Refusal)
+    assert (answers[1].error.code, answers[1].error.type) == (500, "InternalError")
+    for place in (0, 2):
+        assert answers[place].finding.probability == pytest.approx(alone[place].finding.probability, abs=1e-5)
 
 
 def test_the_disease_node_answers_what_is_no_message(nodes) -> None:

@@ -1,0 +1,67 @@
+"""A batch's films are decoded side by side, and one that is slow or breaks its decoder holds up no other."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from handlers import reading
+from handlers.reading import Decoded, Decoding
+from handlers.report import Refusal
+
+STUCK = b"stuck"
+
+
+class Films:
+    """A decoder whose film ``STUCK`` ends only when told; another's pixels are its first byte."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+        self.at_once, self.most, self._lock = 0, 0, threading.Lock()
+
+    def decode(self, film: bytes) -> Decoded:
+        with self._lock:
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+        if film == STUCK:
+            self.end.wait()
+        with self._lock:
+            self.at_once -= 1
+        return np.full((2, 2), film[0], np.uint8)
+
+
+@pytest.fixture
+def films() -> Iterator[Films]:
+    made = Films()
+    yield made
+    made.end.set()
+
+
+def read(answers: list[Decoded]) -> list[int | str]:
+    return [one.error.type if isinstance(one, Refusal) else int(one[0, 0]) for one in answers]
+
+
+def test_every_film_gets_its_own_pixels(films: Films) -> None:
+    assert read(Decoding(films.decode).decode([bytes([number]) for number in range(100)])) == list(range(100))
+    assert 1 <= films.most <= (reading.os.cpu_count() or 1)
+    assert Decoding(films.decode).decode([]) == []
+
+
+def test_a_film_past_its_time_is_refused_and_the_others_are_read(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DECODE_SECONDS", 0.2)
+    batch = [b"\1", STUCK, b"\2", STUCK, STUCK, b"\3"]
+    assert read(Decoding(films.decode).decode(batch)) == [1, "DecodeTimeout", 2, "DecodeTimeout", "DecodeTimeout", 3]
+
+
+def test_stuck_decoders_hold_up_no_answer_and_come_back(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DECODE_SECONDS", 0.1)
+    decoding = Decoding(films.decode)
+    begun = time.monotonic()
+    assert set(read(decoding.decode([STUCK] * 16))) == {"DecodeTimeout"}
+    assert read(decoding.decode([b"\1"])) == ["DecodeTimeout"]
+    assert time.monotonic() - begun < 5
+    films.end.set()
+    monkeypatch.undo()
+    assert read(decoding.decode([b"\1", b"\2"])) == [1, 2]
