@@ -1,5 +1,6 @@
 """Reads a predictions table, from any model, beside NIH's metadata table; the films themselves are not needed."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from training.data import DataError, read_table
 from training.labels import any_finding
 
 IMAGE = "Image Index"
+ERROR = "error"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,14 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
     Args:
         path: a CSV with ``Image Index`` and a column for each finding, called ``Effusion`` or ``prob_Effusion`` (where
             both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
-            1's. Other columns are ignored.
+            1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
+            named in the log. Other columns are ignored.
         data: folder with NIH's metadata table.
         listed: score these films only; every film of the table unless told.
 
     Raises:
         DataError: a column is missing, a value is no probability, a film is listed twice or unknown to the metadata
-            table, or a listed film has no row.
+            table, or a listed film has no row or was refused.
         FileNotFoundError: no such file.
         LabelError: the metadata table has an unknown finding.
     """
@@ -70,9 +75,10 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
     if listed is not None:
         _require(listed, table[IMAGE], f"{path}: %d of the films to score have no row")
         table = table[table[IMAGE].isin(listed)]
+    refuse_twice(path, table[IMAGE])
+    table = _leave_out_refused(path, table, list(columns.values()), listed is not None)
     if not len(table):
         raise DataError(f"{path}: no film to score")
-    refuse_twice(path, table[IMAGE])
     films, diseases = read_table(data)
     _require(
         table[IMAGE],
@@ -126,6 +132,20 @@ def find_column(table: pd.DataFrame, name: str, prefix: str = "") -> str | None:
     """The column of a finding, with ``_`` or a blank between its words; None where there is none."""
     spellings = (f"{prefix}{name}", f"{prefix}{name.replace('_', ' ')}")
     return next((spelling for spelling in spellings if spelling in table), None)
+
+
+def _leave_out_refused(path: Path, table: pd.DataFrame, columns: list[str], listed: bool) -> pd.DataFrame:
+    """Without the rows that say why they have no probabilities; a film that was asked for by name must have them."""
+    if ERROR not in table:
+        return table
+    refused = (table[columns] == "").all(axis=1) & table[ERROR].ne("")
+    if not refused.any():
+        return table
+    films = (table[IMAGE] + " (" + table[ERROR] + ")")[refused].tolist()
+    if listed:
+        raise DataError(f"{path}: {len(films)} of the films to score were refused, the first: {films[:10]}")
+    logger.warning("%s: %d films were refused and are left out, the first: %s", path, len(films), films[:10])
+    return table[~refused]
 
 
 def _find_columns(path: Path, table: pd.DataFrame) -> dict[str, str]:

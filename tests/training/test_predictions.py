@@ -147,6 +147,23 @@ def test_a_value_that_is_no_probability_is_named_by_row_and_column(
         read_predictions(saved(spoilt, tmp_path), data)
 
 
+def test_refused_films_are_left_out_and_named(
+    data: Path, table: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = table.assign(routed=True, error="").astype(object)
+    served.loc[served.index[:2], ["Finding", *FINDINGS, "routed"]] = ""
+    served.loc[served.index[:2], "error"] = ["TruncatedImage", "NotARadiograph"]
+    path = saved(served, tmp_path)
+    found = read_predictions(path, data)
+    assert found.images.tolist() == table["Image Index"].tolist()[2:]
+    assert f"2 films were refused and are left out, the first: ['{table['Image Index'].iloc[0]} (Trunc" in caplog.text
+    with pytest.raises(DataError, match=r"1 of the films to score were refused.*\(NotARadiograph\)"):
+        read_predictions(path, data, table["Image Index"].tolist()[1:])
+    assert len(read_predictions(path, data, table["Image Index"].tolist()[2:]).images) == FILMS - 2
+    # Another model's column of that name, beside probabilities, is none of ours.
+    assert len(read_predictions(saved(table.assign(error=0.1), tmp_path, "other.csv"), data).images) == FILMS
+
+
 def test_missing_columns_are_named(data: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="for Mass, Hernia"):
         read_predictions(saved(table.drop(columns=["Mass", "Hernia"]), tmp_path), data)
