@@ -2,7 +2,8 @@
 
     python -m training.archive --run runs/demo --store model_store
 
-Writes ``binary.mar``, ``disease.mar`` and ``chest_xray.war``. A .mar holds the weights (safetensors), the whole
+Writes ``binary.mar``, ``disease.mar`` and ``chest_xray.war``, and ``sha256sums`` of the three, without which
+``workflows.register`` serves none of them. A .mar holds the weights (safetensors), the whole
 ``handlers/`` package and ``metadata.json``; nothing outside it is needed to run it, the libraries apart.
 """
 
@@ -25,11 +26,23 @@ from handlers.metadata import METADATA_FILE, Metadata
 from handlers.reading import FINDING
 from handlers.vit import PREPROCESSOR_FILE
 from training.data import DataError
+from workflows.sums import sha256_of, write_sums
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"
 WORKFLOW = "chest_xray"
-LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pydicom")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "pydicom",
+    "python-gdcm",
+    "pylibjpeg-openjpeg",
+)
 INTENDED_USE = (
     "Research on adult frontal chest radiographs. Not a medical device: not for diagnosis, triage or any decision "
     "about a patient."
@@ -63,7 +76,15 @@ def archive(run: Path, store: Path, version: str) -> list[Path]:
             for stage in ("binary", "disease")
         ]
         made.append(_pack_workflow(Path(scratch)))
-        return [path.replace(store / path.name) for path in made]
+        return place(made, store)
+
+
+def place(made: list[Path], store: Path) -> list[Path]:
+    """Moves archives from a folder on the store's disk into the store, their sums last."""
+    sums = {path.name: sha256_of(path) for path in made}
+    placed = [path.replace(store / path.name) for path in made]
+    write_sums(store, sums)
+    return placed
 
 
 def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str) -> Metadata:
@@ -73,7 +94,13 @@ def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str
     preprocessor = json.loads((checkpoint / PREPROCESSOR_FILE).read_text())
     test = evaluation["test"]
     measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
-    errors = evaluation["calibration_error"].items()
+    errors, intervals = evaluation["calibration_error"].items(), evaluation["intervals"].items()
+    parts = ("gate", "validation") if stage == "binary" else ("subgroups",)  # figures of both stages: with the second
+    if lacking := [name for name in parts if name not in evaluation]:
+        raise DataError(
+            f"{run}/evaluation.json is of an older form, without {', '.join(lacking)}: "
+            f"python -m training.evaluate --run {run}"
+        )
     return Metadata.model_validate(
         {
             "stage": stage,
@@ -87,6 +114,9 @@ def metadata_of(run: Path, stage: str, evaluation: dict[str, Any], version_: str
             "metrics": {
                 "test": measured,
                 "calibration_error": {split: {label: of[label] for label in labels} for split, of in errors},
+                "uncalibrated": [label for label in evaluation["uncalibrated"] if label in labels],
+                "intervals": {name: of for name, of in intervals if (name == "binary") == (stage == "binary")},
+                **{name: evaluation[name] for name in parts},
             },
             "data": evaluation["data"],
             "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),

@@ -31,6 +31,7 @@ from training.gate import Scored, choose_gate, gate_table
 from training.labels import LabelError
 from training.metrics import binary_metrics, disease_metrics, joined, served_rates
 from training.predict import films_of, predict_logits
+from training.subgroups import read_traits, subgroups
 from training.thresholds import disease_thresholds
 
 LABELS = (FINDING, *FINDINGS)
@@ -99,6 +100,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
             "served": served_rates(unseen.targets, unseen.finding, unseen.diseases, thresholds, gate),
         },
         "intervals": _intervals(films, test, unseen, gate),
+        "subgroups": _subgroups(films, test, unseen, gate),
         "thresholds": thresholds,
     }
     _write(run / "thresholds.json", json.dumps(thresholds, indent=2))
@@ -161,6 +163,12 @@ def _intervals(films: Films, test: NDArray[np.int64], unseen: Scored, gate: floa
     stage_1 = intervals(films.findings[test], unseen.finding[:, None], patients, [FINDING])
     stage_2 = {way: intervals(unseen.targets, scores, patients, FINDINGS) for way, scores in ways.items()}
     return {name: asdict(of) for name, of in ({"binary": stage_1} | stage_2).items()}
+
+
+def _subgroups(films: Films, test: NDArray[np.int64], unseen: Scored, gate: float) -> list[dict[str, Any]]:
+    shown = films.table.iloc[test]
+    traits = read_traits(films.folder, shown["image"].tolist())
+    return [asdict(part) for part in subgroups(traits, shown["patient"].to_numpy(dtype=str), unseen, gate)]
 
 
 def _predictions(films: Films, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:

@@ -1,0 +1,57 @@
+"""``sha256sums`` of a store: what ``make archive`` wrote, so that nothing else is served.
+
+It finds a file that was damaged, half copied or put there by mistake. It is no signature: who can write to the store
+can write this file too. ``sha256sum -c sha256sums`` in the store checks the same.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+SUMS_FILE = "sha256sums"
+
+
+class WrongSum(Exception):
+    """An archive is not the one whose sum was written."""
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_sums(store: Path) -> dict[str, str]:
+    """Name -> SHA-256 in hexadecimal; empty where the store has no sums."""
+    path = store / SUMS_FILE
+    if not path.exists():
+        return {}
+    lines = (line.split("  ", 1) for line in path.read_text().splitlines() if "  " in line)
+    return {name: digest for digest, name in lines}
+
+
+def write_sums(store: Path, sums: dict[str, str]) -> None:
+    """Writes these sums, and keeps those of the store's other files; a file that is gone loses its line."""
+    kept = {name: digest for name, digest in {**read_sums(store), **sums}.items() if (store / name).exists()}
+    new = store / f".{SUMS_FILE}.{os.getpid()}"
+    new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items())))
+    new.replace(store / SUMS_FILE)
+
+
+def check_sums(store: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """The sums of these files, which are as they were written.
+
+    Raises:
+        WrongSum: one is not, or has no sum.
+    """
+    written = read_sums(store)
+    for name in names:
+        if not (store / name).exists():
+            raise WrongSum(f"{store} lacks {name}: run 'make archive' first")
+        if name not in written:
+            raise WrongSum(f"{store / SUMS_FILE} has no line for {name}: run 'make archive' again")
+        if sha256_of(store / name) != written[name]:
+            raise WrongSum(
+                f"{store / name} is not the file that 'make archive' wrote: its sha256 is not the one in "
+                f"{store / SUMS_FILE}. Run 'make archive' again, or copy the whole store anew"
+            )
+    return {name: written[name] for name in names}
