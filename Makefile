@@ -4,6 +4,7 @@ DATA   ?= data/sample
 CONFIG ?= training/configs/demo.yaml
 FILMS  ?=
 RESUME ?=
+QUICK  ?=
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -13,10 +14,10 @@ BIN    := .venv/bin
 RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
 READER := $(wildcard handlers/*.py)
 TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config model joint optimise metrics run_folder train)
-JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap)
+JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap subgroups)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 
-.PHONY: help setup data train evaluate report archive serve predict demo stop test lint lock clean
+.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench test lint lock clean
 help:  ## this list
 	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -49,14 +50,15 @@ report: $(RUN)/report/report.html  ## the evaluation as one HTML page with chart
 $(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
 	$(BIN)/python -m training.report --run $(RUN)
 
-archive: model_store/packed  ## pack the two models and the workflow into model_store/
-model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py) $(if $(filter $(RUN),$(file <model_store/packed)),,always)
+archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card
+model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter $(RUN),$(file <model_store/packed)),,always)
 	$(BIN)/python -m training.archive --run $(RUN)
+	$(BIN)/python -m workflows.model_card --store model_store --out model_store/MODEL_CARD.md
 	echo $(RUN) > $@
 .PHONY: always
 always:
 
-serve: model_store/packed  ## start TorchServe, register the workflow, read one film, say ready
+serve: model_store/packed  ## start TorchServe and the gateway, read one film, say ready (CXR_PORT=8001 for another port)
 	@$(BIN)/python -m workflows.serve
 
 predict: serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
@@ -65,8 +67,15 @@ predict: serve  ## read films through the server: FILMS="a.png b.dcm" (the demo'
 demo: serve  ## everything: install, draw, train, evaluate, archive, serve, read three films
 	@$(BIN)/python -m workflows.demo
 
-stop:  ## stop TorchServe
+stop:  ## let the gateway answer what it has taken, then stop it and TorchServe
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m workflows.serve stop; fi
+
+soak: .venv/installed  ## 15 minutes at 80% load through a gateway of its own: no growth in threads, memory, open files
+	SOAK_SECONDS=900 $(BIN)/python -m pytest -s tests/live/test_soak.py
+
+bench: .venv/installed  ## serving and training against the hardware's limit, into benchmarks/results/ (QUICK=1: minutes)
+	$(BIN)/python -m benchmarks.serving $(if $(QUICK),--quick)
+	$(BIN)/python benchmarks/training.py $(if $(QUICK),--quick)
 
 test: .venv/installed  ## every test, those against a live TorchServe included
 	$(BIN)/python -m pytest
@@ -83,6 +92,7 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	rm -rf .venv-lock *.egg-info
 
 clean: stop  ## remove runs, archives, caches, logs and the sample films (.venv and your own data stay)
-	rm -rf runs cache logs data/sample model_store/*.mar model_store/*.war model_store/packed key_file.json
+	rm -rf runs cache logs data/sample key_file.json
+	rm -rf model_store/*.mar model_store/*.war model_store/packed model_store/sha256sums model_store/active model_store/MODEL_CARD.md
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

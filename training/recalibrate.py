@@ -25,7 +25,7 @@ from handlers.calibration import Platt, calibrated
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.reading import FINDING
-from training.archive import WORKFLOW, pack_model
+from training.archive import WORKFLOW, pack_model, place
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
 from training.data import DataError, Films, locate, read_table
 from training.evaluate import LABELS, STAGES, both_logits, read_sensitivity, targets_of
@@ -105,7 +105,7 @@ def recalibrate(
         refit = _refit(films, logits, models, sensitivity)
         made = [pack_model(scratch / "old" / stage, _renew(models[stage], refit), scratch) for stage in STAGES]
         made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
-        made = [path.replace(out / path.name) for path in made]
+        made = place(made, out)
     print_recalibration(refit.record, {label: one.model_dump() for label, one in refit.calibration.items()})
     return made
 

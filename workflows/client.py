@@ -16,22 +16,24 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
+from workflows.active import WORKFLOW as WORKFLOW
+from workflows.active import Active
 from workflows.report_table import print_answer
 from workflows.server import Server, ServerError
 
-WORKFLOW = "chest_xray"
 FILM_REFUSED = 4
 
 
-def read(server: Server, film: bytes) -> Report | Refusal:
-    """One film through the workflow.
+def read(server: Server, film: bytes, workflow: str | None = None, timeout: float = 120.0) -> Report | Refusal:
+    """One film through a workflow: the active one unless named.
 
     Raises:
         ServerError: the server is down, refuses the token, or does not answer with a report.
     """
-    response = server.call("POST", f"{server.inference}/wfpredict/{WORKFLOW}", "inference", content=film)
+    name = workflow or Active.of(server).name()
+    response = server.call("POST", f"{server.inference}/wfpredict/{name}", "inference", timeout, content=film)
     if response.status_code == 404:
-        raise ServerError(f"the workflow {WORKFLOW} is not registered; run 'make serve'")
+        raise ServerError(f"the workflow {name} is not registered; run 'make serve'")
     try:
         return parse_answer(response.content)
     except ValidationError:

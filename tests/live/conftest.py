@@ -1,13 +1,15 @@
-"""A live TorchServe with ports, folders and archives of its own."""
+"""A live TorchServe with ports, folders and archives of its own, and a gateway in front of it."""
 
-import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from gateway.settings import Settings
 from tests.conftest import ports_that_are_free
+from tests.gateway.conftest import Gateway
 from training.archive import archive
 from workflows.serve import serve, stop
 from workflows.server import Server
@@ -33,28 +35,48 @@ def configure(folder: Path) -> None:
     (folder / "config.properties").write_text(text + "\n")
 
 
-@pytest.fixture(scope="session")
-def server_folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("server")
+@contextmanager
+def live_torchserve(run: Path, folder: Path) -> Iterator[Server]:
+    """Up, with the workflow registered and one film read; stopped at the end."""
     (folder / "tmp").mkdir()
     archive(run, folder / "model_store", "1.0.0")
     configure(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def server(server_folder: Path) -> Iterator[Server]:
-    """Up, with the workflow registered and one film read; stopped at the end."""
     with pytest.MonkeyPatch.context() as environment:
         # TorchServe's pid file and the JVM's unpacked archives: two servers on a machine must not share them.
-        environment.setenv("TMPDIR", str(server_folder / "tmp"))
-        environment.setenv("TEMP", str(server_folder / "tmp"))
+        environment.setenv("TMPDIR", str(folder / "tmp"))
+        environment.setenv("TEMP", str(folder / "tmp"))
         environment.delenv("TS_CONFIG_FILE", raising=False)
-        assert os.environ["TMPDIR"]
-        one = Server.of_folder(server_folder)
+        one = Server.of_folder(folder)
         serve(one)
         yield one
         stop(one)
+
+
+@contextmanager
+def live_gateway(server: Server, folder: Path, **settings: object) -> Iterator[Gateway]:
+    """``python -m gateway`` in front of it, ready, with the product's settings but for those that are named."""
+    one = Gateway(server.folder, folder, **{"patience": Settings().patience, **settings})
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="session")
+def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One TorchServe for all tests that leave it as it is."""
+    with live_torchserve(run, tmp_path_factory.mktemp("server")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway in front of it."""
+    with live_gateway(server, tmp_path_factory.mktemp("gateway")) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def films(film_paths: list[Path]) -> list[bytes]:
+    return [path.read_bytes() for path in film_paths]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from handlers.reading import Screening
 from training.archive import archive
 from training.data import DataError
 from training.recalibrate import recalibrate, site_version
+from workflows.sums import check_sums
 
 TABLE = "Data_Entry_2017.csv"
 
@@ -55,7 +56,9 @@ def unpack(folder: Path, stage: str, into: Path) -> Metadata:
 
 
 def test_three_whole_archives_and_nothing_else_are_left(store: Path, recalibrated: Path) -> None:
-    assert sorted(path.name for path in recalibrated.iterdir()) == ["binary.mar", "chest_xray.war", "disease.mar"]
+    archives = ["binary.mar", "chest_xray.war", "disease.mar"]
+    assert sorted(path.name for path in recalibrated.iterdir()) == [*archives, "sha256sums"]
+    assert sorted(check_sums(recalibrated, tuple(archives))) == archives
     assert (recalibrated / "chest_xray.war").read_bytes() == (store / "chest_xray.war").read_bytes()
 
 

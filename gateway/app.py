@@ -1,0 +1,113 @@
+"""The gateway as an ASGI application: what it is made of, and its pages."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from gateway import openapi
+from gateway.admission import Admission
+from gateway.health import Health, Readiness
+from gateway.keeper import Keeper
+from gateway.keys import KEYS_FILE, Keys
+from gateway.logs import Journal, Record
+from gateway.metrics import Metrics
+from gateway.problems import Problem
+from gateway.reports import Reports
+from gateway.settings import Settings
+from gateway.upstream import Upstream
+from handlers.report import Report
+from workflows.active import Active
+from workflows.server import Server
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """One gateway; ``app.state.admission`` is closed by whoever wants it to drain.
+
+    Raises:
+        workflows.server.ServerError: ``settings.server`` holds no configuration.
+    """
+    server = Server.of_folder(settings.server)
+    active = Active.of(server)
+    upstream = Upstream(server, settings.places)
+    keeper = Keeper(server, upstream, active, settings.patience)
+    admission = Admission(settings.places, settings.waiting, settings.wait)
+    metrics = Metrics(admission)
+    keys = Keys(settings.secrets / KEYS_FILE)
+    reports = Reports(settings, keys, active, admission, upstream, keeper, metrics)
+    health = Health(admission, keeper, active)
+
+    app = FastAPIOffline(
+        title="CXR Cascade",
+        version="1",
+        description=openapi.DESCRIPTION,
+        redoc_url=None,
+        static_url="/docs/static",
+        redirect_slashes=False,
+        lifespan=_lifespan(upstream, keeper),
+    )
+    app.state.admission = admission
+    app.add_middleware(Journal)
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_api_route(
+        "/v1/reports",
+        reports.post,
+        methods=["POST"],
+        summary="Read one film",
+        description="One film in, its report out.",
+        response_model=Report,
+        responses=openapi.RESPONSES,
+        openapi_extra=openapi.REQUEST,
+        dependencies=[Security(HTTPBearer(auto_error=False, description="a key of `python -m gateway.keys make`"))],
+    )
+    app.add_api_route("/health/live", health.live, summary="The process runs")
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Films are not taken."}}
+    app.add_api_route("/health/ready", health.ready, responses=not_ready, summary="Films are taken")
+
+    @app.get("/metrics", response_class=Response, summary="Counters in Prometheus' text format")
+    async def show_metrics() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _lifespan(upstream: Upstream, keeper: Keeper) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(keeper.run())
+        keeping.add_done_callback(_say_why_it_ended)
+        yield
+        keeping.cancel()
+        await asyncio.wait({keeping})
+        await upstream.aclose()
+
+    return lifespan
+
+
+def _say_why_it_ended(keeping: "asyncio.Task[None]") -> None:
+    if not keeping.cancelled() and (fault := keeping.exception()):
+        logger.error("TorchServe is no longer watched; restart the gateway", exc_info=fault)
+
+
+async def _answer_problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    record: Record = request.state.record
+    record.type = problem.type
+    return problem.response(record.id)
+
+
+async def _answer_http_exception(request: Request, fault: Exception) -> Response:
+    """FastAPI's own: no such page, or not by this method."""
+    assert isinstance(fault, HTTPException)
+    kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(fault.status_code, "MalformedRequest")
+    return await _answer_problem(request, Problem(kind, str(fault.detail), headers=fault.headers))

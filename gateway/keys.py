@@ -1,0 +1,196 @@
+"""The gateway's API keys: made, listed and revoked by a command, in force at the gateway's next request.
+
+    python -m gateway.keys make ward-3      # prints the key, once
+    python -m gateway.keys list
+    python -m gateway.keys revoke ward-3
+    python -m gateway.keys first            # secrets/first.key where no key was made yet, and where it lies
+
+To rotate: make a second key, hand it over, revoke the first. ``keys.json`` holds no key, only SHA-256 digests. A fast
+hash is enough: a key is 256 random bits, which nobody can guess, where a slow one protects what a person chose.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+KEYS_FILE = "keys.json"
+FIRST_KEY_FILE = "first.key"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Of a key's holder: it goes into the logs."""
+
+logger = logging.getLogger(__name__)
+
+
+class KeyFault(Exception):
+    """A name is taken, unknown or malformed, or ``keys.json`` is not ours."""
+
+
+class Entry(BaseModel):
+    """One key: whose, its SHA-256 in hexadecimal, and when it was made and revoked (UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: str
+    made: datetime
+    revoked: datetime | None = None
+
+
+_ENTRIES = TypeAdapter(list[Entry])
+
+
+class Keys:
+    """The keys of a file, read anew when it has changed.
+
+    Args:
+        path: ``keys.json``. Without it, or where it cannot be read, no key is good.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._good: list[tuple[bytes, str]] = []
+
+    def holder(self, key: str) -> str | None:
+        """Whose key this is; None where it is unknown or revoked. Takes as long for a wrong key as for a right one."""
+        self._refresh()
+        digest, holder = _digest(key).encode(), None
+        for known, name in self._good:
+            if hmac.compare_digest(known, digest):
+                holder = name
+        return holder
+
+    def _refresh(self) -> None:
+        try:
+            status = self._path.stat()
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if seen == self._seen:
+                return
+            self._seen, self._good = seen, []
+            self._good = [(one.sha256.encode(), one.name) for one in _read(self._path) if one.revoked is None]
+        except FileNotFoundError:
+            self._seen, self._good = None, []
+        except (KeyFault, OSError) as fault:
+            logger.error("no key is good: %s", fault)
+
+
+def make(path: Path, name: str) -> str:
+    """A new key for ``name``; only its digest is kept.
+
+    Raises:
+        KeyFault: the name is taken (a revoked key's too) or malformed.
+    """
+    if not NAME.fullmatch(name):
+        raise KeyFault(f"{name!r} is no name for a key: letters, digits, '.', '_' and '-', 40 at most")
+    with _held(path):
+        entries = _read(path) if path.exists() else []
+        if any(one.name == name for one in entries):
+            raise KeyFault(f"{name} has a key already; take another name, such as {name}-2, and revoke the old one")
+        key = f"cxr_{secrets.token_urlsafe(32)}"
+        _write(path, [*entries, Entry(name=name, sha256=_digest(key), made=_now())])
+    return key
+
+
+def revoke(path: Path, name: str) -> None:
+    """Takes the key of ``name`` back, for good.
+
+    Raises:
+        KeyFault: there is no such key.
+    """
+    with _held(path):
+        entries = _read(path) if path.exists() else []
+        if all(one.name != name for one in entries):
+            raise KeyFault(f"{path} has no key of {name!r}; 'python -m gateway.keys list' shows them")
+        dead = {"revoked": _now()}
+        _write(path, [one.model_copy(update=dead) if one.name == name else one for one in entries])
+
+
+def first_key(folder: Path) -> Path | None:
+    """Makes ``keys.json`` and ``first.key`` where no keys are; returns where the first key lies, None if nowhere."""
+    path, first = folder / KEYS_FILE, folder / FIRST_KEY_FILE
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_private(first, make(path, "first") + "\n")
+    return first if first.exists() else None
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        return _ENTRIES.validate_json(path.read_bytes())
+    except ValidationError as fault:
+        raise KeyFault(f"{path} is not what 'python -m gateway.keys' wrote: {fault.errors()[0]['msg']}") from None
+
+
+def _write(path: Path, entries: list[Entry]) -> None:
+    _write_private(path, json.dumps([one.model_dump(mode="json") for one in entries], indent=2) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Two commands at once must not lose a key: the folder is locked meanwhile."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway.keys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=("make", "list", "revoke", "first"))
+    parser.add_argument("name", nargs="?", help="whose key; it appears in the logs")
+    parser.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="folder (%(default)s)")
+    chosen = parser.parse_args()
+    path = chosen.secrets / KEYS_FILE
+    if (chosen.name is None) != (chosen.action in ("list", "first")):
+        parser.error("make and revoke want a NAME, list and first want none")
+    try:
+        if chosen.action == "make":
+            print(make(path, chosen.name))
+        elif chosen.action == "revoke":
+            revoke(path, chosen.name)
+        elif chosen.action == "first":
+            print(first_key(chosen.secrets) or "made by 'python -m gateway.keys make NAME'")
+        else:
+            for one in _read(path) if path.exists() else []:
+                print(f"{one.name}\tmade {one.made}\t{f'revoked {one.revoked}' if one.revoked else 'good'}")
+    except (KeyFault, OSError) as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

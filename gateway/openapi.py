@@ -1,0 +1,82 @@
+"""What ``/docs`` says of ``POST /v1/reports``."""
+
+from typing import Any
+
+from fastapi import Query
+
+from gateway.body import FIELD, FORM
+from gateway.problems import MEDIA_TYPE, ProblemDocument
+
+DESCRIPTION = """A chest film in, what the two models see in it out. Research use, not a medical device.
+
+Every answer carries `X-Request-ID`: the request's own (letters, digits, `.`, `_`, `-`; 64 at most), or a new one. It
+stands in the log, so put nothing of a patient in it. `/v1/reports` wants a key, the other pages do not."""
+
+HEATMAPS = Query(
+    description="Findings by name, with commas between, or `all-present` for those that the report calls present. "
+    "Without it no heatmap is made. The maps of films that are read together share 8 seconds; one that is not done by "
+    "then is not in the report.",
+    examples=["Effusion,Mass", "all-present"],
+)
+
+REASONS = {
+    400: "The film is refused (`EmptyRequest`, `UnreadableImage`, `TruncatedImage`, …), or the request is "
+    "(`MalformedForm`, `MalformedRequest`, `UnknownParameter`, `UnknownFinding`).",
+    401: "`Unauthorized`: no key, two, or one that is unknown or revoked. No byte of the body was read.",
+    404: "`NotFound`: no such page.",
+    405: "`MethodNotAllowed`: only POST.",
+    408: "`UploadTooSlow`: the body was not all there in time.",
+    413: "`BodyTooLarge`, or `ImageTooLarge`: too many pixels.",
+    415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
+    422: "`NotARadiograph`: the file was read, but is no chest film.",
+    429: "`QueueFull`: too many films are in the house. No byte of the body was read.",
+    503: "`Busy`: no place was free in time. `NotReady`: the models are not up, or the gateway is going down. "
+    "`NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, without.",
+    504: "`DeadlinePassed`: the report took too long.",
+}
+
+_REQUEST_ID = {"X-Request-ID": {"description": "the request's id", "schema": {"type": "string"}}}
+_RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": REASONS[status],
+        "headers": _REQUEST_ID | (_RETRY_AFTER if status in (429, 503) else {}),
+        "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+    }
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The film was read.", "headers": _REQUEST_ID},
+    **{status: _problem(status) for status in REASONS},
+}
+
+REQUEST: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "X-Request-ID",
+            "in": "header",
+            "description": "an id of your own for this request",
+            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "description": f"One film, PNG, JPEG or DICOM: the body itself, or the form field `{FIELD}` and no other.",
+        "content": {
+            "application/octet-stream": _BINARY,
+            "application/dicom": _BINARY,
+            "image/*": _BINARY,
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "properties": {FIELD: _BINARY["schema"]},
+                    "required": [FIELD],
+                    "additionalProperties": False,
+                }
+            },
+        },
+    },
+}

@@ -1,0 +1,48 @@
+"""What the gateway is told: command line, environment (``CXR_PORT`` …) or a YAML file, in that order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One gateway.
+
+    Args:
+        host: address to listen on; the loopback alone unless told.
+        port: TCP port.
+        server: folder of the TorchServe behind it (``config.properties``, ``key_file.json``, ``logs/``).
+        secrets: folder of the API keys.
+        places: films that may be with TorchServe at once: both nodes' batches and as many again in their queues,
+            far below TorchServe's job queue.
+        waiting: films that may wait for a place.
+        wait: seconds that a film may wait for a place.
+        upload: seconds that a body may take to arrive.
+        deadline: seconds from a place taken to the report.
+        max_bytes: of a body.
+        patience: seconds without a read film after which TorchServe is started anew; a killed worker is back in 20.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    server: Path = Path()
+    secrets: Path = Path("secrets")
+    places: int = 64
+    waiting: int = 64
+    wait: float = 5.0
+    upload: float = 30.0
+    deadline: float = 30.0
+    max_bytes: int = 64 * 1024 * 1024
+    patience: float = 60.0
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """The settings of ``python -m gateway``."""
+    parser = ArgumentParser(prog="python -m gateway", description="The gateway.", default_env=True, env_prefix="CXR")
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
+    parser.add_class_arguments(Settings)
+    parsed = parser.parse_args(arguments)
+    return Settings(**{name: getattr(parsed, name) for name in Settings.__dataclass_fields__})

@@ -1,0 +1,184 @@
+"""Films to TorchServe's workflow and reports back, over one pool of connections on loopback.
+
+What goes out is the film and nothing of its sender's: no header, no file name. A film is sent once; only where
+TorchServe has refused the token, and so never took the film, it is sent again with a new one. Large films take turns:
+TorchServe keeps each several times in a small heap.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from pydantic import ValidationError
+
+from handlers.report import Refusal, Report, parse_answer
+from workflows.server import Server, ServerDown, Token, WrongToken, refused_token
+
+RENEW_BEFORE = timedelta(seconds=20)
+"""A token that expires within this time is renewed before it is used."""
+TOKENS_TRIED = 3
+"""Another client of the same TorchServe may renew the token between our renewal and our film."""
+BYTES_AT_ONCE = 128 * 1024 * 1024
+"""Of films that are with TorchServe: it keeps each several times, and 64 films of 10 MB end a JVM of 1 GB."""
+HEATMAP_BYTES = 12 * 1024 * 1024
+"""That an answer with heatmaps may have, counted with its film: 14 maps of 2560 px, in base64."""
+CONNECT_LIMIT = 5.0
+"""Seconds; on loopback a connection is made at once or not at all."""
+
+logger = logging.getLogger(__name__)
+
+
+class NotServed(Exception):
+    """TorchServe did not answer with a report or a refusal. Whether it has read the film is not known."""
+
+
+class Unreachable(NotServed):
+    """Nothing listens: TorchServe is not running."""
+
+
+class Upstream:
+    """One TorchServe, as the gateway reads films through it.
+
+    Args:
+        server: where it listens, and where its key file lies.
+        places: films that may be with it at once.
+    """
+
+    def __init__(self, server: Server, places: int) -> None:
+        self._server = server
+        self._http = httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=places + 2, max_keepalive_connections=places + 2),
+            timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
+            trust_env=False,  # a proxy named in the environment must not see films
+        )
+        self._http.headers.clear()
+        self._room = _Room(BYTES_AT_ONCE)
+        self._token: Token | None = None
+        self._renewing = asyncio.Lock()
+
+    async def read(self, film: bytes, request_id: str, workflow: str, options: dict[str, str]) -> Report | Refusal:
+        """One film through ``workflow``. There is no deadline here: the caller sets it.
+
+        Args:
+            film: a whole file.
+            request_id: of the gateway's own making; it stands in TorchServe's log.
+            workflow: a registered workflow's name.
+            options: of this film, handed to the first node as form fields beside it.
+
+        Raises:
+            NotServed: no connection, a connection that broke, a status other than 200, or a body that is no report.
+        """
+        url = f"{self._server.inference}/wfpredict/{workflow}"
+        async with self._room.taken(len(film) + (HEATMAP_BYTES if "heatmaps" in options else 0)):
+            token = await self._good_token()
+            for _ in range(TOKENS_TRIED):
+                headers = {"Authorization": f"Bearer {token}", "X-Request-ID": request_id}
+                response = await self._send(self._film_request(url, headers, film, options))
+                if not refused_token(response):
+                    return _answer(response, workflow)
+                token = await self._good_token(refused=token)
+        raise NotServed(f"TorchServe refuses the inference token in {self._server.folder}, and those that replaced it")
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _film_request(self, url: str, headers: dict[str, str], film: bytes, options: dict[str, str]) -> httpx.Request:
+        kind, body = _form(film, options) if options else ("application/octet-stream", [film])
+        headers = {**headers, "Content-Type": kind, "Content-Length": str(sum(map(len, body)))}
+        return self._http.build_request("POST", url, headers=headers, content=_pieces(body))
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._http.send(request)
+        except httpx.ConnectError as fault:
+            raise Unreachable(f"nothing listens at {request.url.copy_with(path='/')}") from fault
+        except httpx.TransportError as fault:
+            raise NotServed(f"the connection to TorchServe broke ({type(fault).__name__})") from fault
+
+    async def _good_token(self, refused: str | None = None) -> str:
+        """The token in memory; else the key file's; else a new one. Many films at once make one renewal."""
+        if not _usable(self._token, refused):
+            async with self._renewing:
+                if not _usable(self._token, refused):
+                    self._token = await self._new_token(refused)
+        assert self._token is not None
+        return self._token.key
+
+    async def _new_token(self, refused: str | None) -> Token:
+        try:
+            token = self._server.token("inference")
+            if not _usable(token, refused):
+                logger.info("token renewed", extra={"event": "token_renewed"})
+                headers = {"Authorization": f"Bearer {self._server.token('API').key}"}
+                url = self._server.renewal_url("inference")
+                await self._send(self._http.build_request("GET", url, headers=headers, timeout=10.0))
+                token = self._server.token("inference")
+            return token
+        except ServerDown as fault:
+            raise Unreachable(str(fault)) from fault
+        except WrongToken as fault:
+            raise NotServed(str(fault)) from fault
+
+
+class _Room:
+    """A number of bytes; films take theirs in the order in which they came, and one that is larger than all goes alone.
+
+    Args:
+        size: bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def taken(self, wanted: int) -> AsyncIterator[None]:
+        wanted = min(wanted, self._size)
+        async with self._turn:
+            while self._free < wanted:
+                self._freed.clear()
+                await self._freed.wait()
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            self._free += wanted
+            self._freed.set()
+
+
+def _usable(token: Token | None, refused: str | None) -> bool:
+    if token is None or token.key == refused:
+        return False
+    return token.expires is None or token.expires - datetime.now(UTC) > RENEW_BEFORE
+
+
+def _form(film: bytes, options: dict[str, str]) -> tuple[str, list[bytes]]:
+    """Content type and body (RFC 7578). TorchServe hands a URL's query to no node, but form fields to the first."""
+    boundary = secrets.token_hex(16)  # not in the film, nor in an option
+    begin, field = f"--{boundary}\r\n", 'Content-Disposition: form-data; name="%s"'
+    fields = "".join(f"{begin}{field % name}\r\n\r\n{value}\r\n" for name, value in options.items())
+    head = f'{fields}{begin}{field % "data"}; filename="film"\r\nContent-Type: application/octet-stream\r\n\r\n'
+    return f"multipart/form-data; boundary={boundary}", [head.encode(), film, f"\r\n--{boundary}--\r\n".encode()]
+
+
+async def _pieces(body: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """A body that httpx does not hold on to: its response and request refer to each other, so that a film inside
+    would stay in memory until a full garbage collection; this forgets it at its end."""
+    for piece in body:
+        yield piece
+
+
+def _answer(response: httpx.Response, workflow: str) -> Report | Refusal:
+    if response.status_code == 404:
+        raise NotServed(f"the workflow {workflow} is not registered")
+    if response.status_code != 200:
+        raise NotServed(f"TorchServe answered HTTP {response.status_code}: {response.text[:200]}")
+    try:
+        return parse_answer(response.content)
+    except ValidationError:
+        raise NotServed(f"TorchServe answered 200, but with no report: {response.text[:200]}") from None

@@ -1,0 +1,292 @@
+"""Real gateways in processes of their own, in front of a stand-in that speaks TorchServe's way."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from gateway.keys import KEYS_FILE, make
+from handlers.findings import FINDINGS
+from handlers.report import ModelVersions, Refusal, Report, Score
+from tests.conftest import ports_that_are_free
+from workflows.register import probe_film
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+"""Seconds until a test that waits for an event gives up."""
+TOKEN = "inference-token"
+
+
+def report_of(probability: float) -> Report:
+    """A report that names its film: the probability is what the film asked for."""
+    finding = Score.at(probability, 0.5)
+    diseases = dict.fromkeys(FINDINGS, Score.at(0.25 if finding.present else 0.0, 0.5))
+    models = ModelVersions(binary="1.0.0", disease="1.0.0")
+    return Report(finding=finding, routed=finding.present, diseases=diseases, models=models)
+
+
+class StandIn:
+    """Answers ``film:P`` with a report of that probability, ``refuse:CODE:TYPE`` with a refusal, ``status:CODE`` with
+    an HTTP error, and anything else with a report of 0.1. A film that starts with ``held:`` waits for ``release``.
+    A film may end in ``;`` and anything.
+
+    Attributes:
+        films: all that came, but for probes.
+        headers: of each of them.
+        paths: likewise.
+        held: films that wait.
+        up: whether probes are answered with a report.
+    """
+
+    def __init__(self) -> None:
+        self.films: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.held = 0
+        self.up = True
+        self._changed = threading.Condition()
+        self._released = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return
+        self._loop = asyncio.get_running_loop()
+        request = Request(scope, receive)
+        await (await self._answer(request))(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            return JSONResponse(
+                {"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed"}, 400
+            )
+        film = await request.body()
+        if film == probe_film():
+            return PlainTextResponse(report_of(0.1).model_dump_json(), 200 if self.up else 503)
+        self.films.append(film)
+        self.headers.append(dict(request.headers))
+        self.paths.append(request.url.path)
+        kind, _, words = film[:100].decode("latin-1").partition(";")[0].partition(":")
+        if kind == "held":
+            await self._hold()
+            kind, _, words = words.partition(":")
+        if kind == "refuse":
+            code, _, type = words.partition(":")
+            return PlainTextResponse(Refusal.because(int(code), type, "the cascade's own words").model_dump_json())
+        if kind == "status":
+            return PlainTextResponse("a worker died", int(words))
+        return PlainTextResponse(report_of(float(words) if kind == "film" else 0.1).model_dump_json())
+
+    async def _hold(self) -> None:
+        with self._changed:
+            self.held += 1
+            self._changed.notify_all()
+        await self._released.wait()
+        with self._changed:
+            self.held -= 1
+            self._changed.notify_all()
+
+    def wait_until_holding(self, films: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.held == films, PATIENCE), f"{self.held} films, not {films}"
+
+    def release(self) -> None:
+        """Lets every film go that is held or comes, until the test's end."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def reset(self) -> None:
+        """As new, once every film has gone."""
+        if self._loop is not None:
+            self.release()
+            self.wait_until_holding(0)
+            self._loop.call_soon_threadsafe(self._released.clear)
+        for kept in (self.films, self.headers, self.paths):
+            kept.clear()
+
+
+@pytest.fixture(scope="session")
+def stand_in_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandIn, Path]]:
+    """The stand-in, and the folder of the TorchServe that it stands in for."""
+    app = StandIn()
+    (port,) = ports_that_are_free(1)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    folder = tmp_path_factory.mktemp("torchserve")
+    addresses = "".join(f"{api}_address=http://127.0.0.1:{port}\n" for api in ("inference", "management", "metrics"))
+    (folder / "config.properties").write_text(f"{addresses}model_store=model_store\n")
+    (folder / "key_file.json").write_text(json.dumps({kind: {"key": TOKEN} for kind in ("inference", "management")}))
+    yield app, folder
+    app.reset()
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def torchserve(stand_in_server: tuple[StandIn, Path]) -> StandIn:
+    """The stand-in, with nothing in it."""
+    app, _ = stand_in_server
+    app.reset()
+    return app
+
+
+class Gateway:
+    """A gateway in a process of its own.
+
+    Attributes:
+        url: where it listens.
+        key: that it takes.
+        log: its lines so far.
+    """
+
+    def __init__(self, server: Path, folder: Path, ready: bool = True, **settings: object) -> None:
+        (self.port,) = ports_that_are_free(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
+        self.key = make(self.secrets / KEYS_FILE, "tests")
+        told = {"port": self.port, "server": server, "secrets": self.secrets, "patience": 600, **settings}
+        arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
+        self._log = folder / "gateway.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", *arguments],
+                cwd=ROOT,
+                env={name: value for name, value in os.environ.items() if not name.startswith("CXR_")},
+                stdout=log,
+                stderr=log,
+            )
+        self.until(lambda: self.get("/health/ready" if ready else "/health/live").status_code == 200)
+
+    @property
+    def log(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    @property
+    def log_text(self) -> str:
+        return self._log.read_text()
+
+    def line(self, **fields: object) -> dict[str, Any]:
+        """The last line of a request with these fields; it is written just after the answer has gone."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            lines = self.log
+            found[:] = [one for one in lines if one.get("event") == "request" and fields.items() <= one.items()][-1:]
+            return bool(found)
+
+        self.until(is_there)
+        return found[0]
+
+    def read(self, film: bytes | Iterator[bytes], **request: Any) -> httpx.Response:
+        """``POST /v1/reports`` with the key."""
+        headers = {"Authorization": f"Bearer {self.key}", **request.pop("headers", {})}
+        return self._call("POST", "/v1/reports", content=film, headers=headers, **request)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._call("GET", path)
+
+    def _call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.url}{path}", timeout=PATIENCE, verify=False, **request)
+
+    def open(self, sent: bytes, *headers: str) -> socket.socket:
+        """A connection on which the head of a film's request has been sent, key included, and ``sent`` of its body."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        own = ("POST /v1/reports HTTP/1.1", "Host: here", f"Authorization: Bearer {self.key}")
+        lines = [*own, *(headers or (f"Content-Length: {len(sent)}",)), "", ""]
+        connection.sendall("\r\n".join(lines).encode() + sent)
+        return connection
+
+    def state(self) -> dict[str, object]:
+        return self.get("/health/ready").json()
+
+    def metric(self, line: str) -> float:
+        """Of the metric with just these labels; 0 where it has not been counted."""
+        found = [one.rpartition(" ") for one in self.get("/metrics").text.splitlines() if not one.startswith("#")]
+        return {name: float(value) for name, _, value in found}.get(line, 0.0)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Asks the gateway again and again."""
+        limit = time.monotonic() + PATIENCE
+        while time.monotonic() < limit:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                if condition():
+                    return
+            except httpx.ConnectError:
+                continue
+        raise AssertionError(f"did not happen within {PATIENCE:g} s: {self.state()}")
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+StartGateway = Callable[..., Gateway]
+
+
+@pytest.fixture(scope="session")
+def start_gateway(stand_in_server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+    """Starts gateways, and ends those that still run."""
+    _, server = stand_in_server
+    started: list[Gateway] = []
+
+    def start(**settings: object) -> Gateway:
+        started.append(Gateway(server, tmp_path_factory.mktemp("gateway"), **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.fixture(scope="session")
+def roomy(start_gateway: StartGateway) -> Gateway:
+    """Room for every film of a test, and time."""
+    return start_gateway()
+
+
+@pytest.fixture(scope="session")
+def narrow(start_gateway: StartGateway) -> Gateway:
+    """Two places, two seats beside them, and all the time that a test takes."""
+    return start_gateway(places=2, waiting=2, wait=PATIENCE, upload=PATIENCE, deadline=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def hasty(start_gateway: StartGateway) -> Gateway:
+    """One place, little time, and bodies up to 100,000 bytes."""
+    return start_gateway(places=1, waiting=3, wait=0.3, upload=0.5, deadline=1.0, max_bytes=100_000)
+
+
+def answer_on(connection: socket.socket) -> tuple[int, bytes]:
+    """The status and the body of the one answer that comes before the connection is closed or it is all there."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(65536)
+        assert piece, f"closed after {received!r}"
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").lower().split("\r\n")
+    length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return int(lines[0].split(" ")[1]), body

@@ -1,0 +1,40 @@
+"""At 80% of what the service can read, hour after hour: nothing grows.
+
+A minute in the tests; ``make soak`` sets SOAK_SECONDS to a quarter of an hour.
+"""
+
+import os
+from collections import Counter
+from statistics import median
+
+import pytest
+
+from tests.gateway.conftest import Gateway
+from tests.live.clients import Load
+from tests.live.footprint import footprint
+from workflows.server import Server
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+WARM_UP = 15.0
+"""Seconds at full load, which also show what full load is."""
+SHARE = 0.8
+CLIENTS = 48
+
+
+@pytest.mark.timeout(SECONDS + 600)
+def test_nothing_grows(gateway: Gateway, server: Server, films: list[bytes]) -> None:
+    with Load(gateway, films, CLIENTS) as load:
+        load.go_on(WARM_UP)
+    rate = SHARE * load.reports_a_second(ramp=2.0)
+    warm = footprint(server, gateway)
+    with Load(gateway, films, CLIENTS, rate) as load:
+        load.go_on(SECONDS)
+    after = footprint(server, gateway)
+
+    refused = Counter(answer.problem for answer in load.answers if answer.status != 200)
+    seconds = [answer.seconds for answer in load.answers if answer.status == 200]
+    print(f"\n{rate:.1f} films a second for {SECONDS:g} s: {len(seconds)} read, refused {dict(refused)}")
+    print(f"median {median(seconds) * 1000:.0f} ms, slowest {max(seconds):.2f} s\nbefore {warm}\nafter  {after}")
+    assert set(refused) <= {"QueueFull", "Busy"}
+    assert len(seconds) > 0.95 * rate * SECONDS
+    assert after.growth(warm) == []
