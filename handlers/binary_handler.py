@@ -21,11 +21,19 @@ class BinaryHandler:
         self.screening.vit.warm_up()
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """One message per request; each request holds the film under ``body`` or the form field ``data``."""
-        films = [_film(request) for request in data]
+        """One message per request; each request holds the film under ``body`` or the form field ``data``.
+
+        The form field ``heatmaps`` beside it is what ``handlers.heatmap.findings_asked`` reads.
+        """
+        films = [_bytes(request.get("body") or request.get("data") or b"") for request in data]
+        heatmaps = {
+            place: _bytes(request["heatmaps"]).decode(errors="replace")
+            for place, request in enumerate(data)
+            if "heatmaps" in request
+        }
         before = self.screening.films_read
         try:
-            answers = self.screening.screen(films)
+            answers = self.screening.screen(films, heatmaps)
         except Exception:
             logger.exception("stage 1 failed on a batch of %d films", len(films))
             answers = [INTERNAL] * len(films)
@@ -40,6 +48,5 @@ class BinaryHandler:
         return [pack(answer) for answer in answers]
 
 
-def _film(request: dict[str, Any]) -> bytes:
-    value = request.get("body") or request.get("data") or b""
+def _bytes(value: Any) -> bytes:
     return bytes(value) if isinstance(value, bytes | bytearray) else str(value).encode()

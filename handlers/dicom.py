@@ -26,6 +26,9 @@ MAGIC = slice(128, 132)
 """Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
 MAX_HEADER = 2 * 2**20
 """Bytes before the pixels: parsing costs microseconds an element, and an element can be 8 bytes."""
+MAX_READS = 20_000
+"""Of the parser, before the pixels: one or two an element, of which a radiograph has some hundreds. Two megabytes of
+the smallest elements would take it seconds, in which no other film of the batch is decoded."""
 MAX_FRAGMENTS = 10_000
 """Of the one frame, its offset table included; 64 MB in the smallest fragments that are seen."""
 UNCOMPRESSED = (
@@ -62,6 +65,21 @@ class Layout:
     signed: bool
 
 
+class Header(BytesIO):
+    """Bytes that are read ``MAX_READS`` times at most."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises RefusedFilm: UnreadableImage."""
+        self._left -= 1
+        if self._left < 0:
+            raise RefusedFilm("UnreadableImage", "the DICOM header has more elements than any radiograph's")
+        return super().read(size)
+
+
 def read_dicom(data: bytes) -> NDArray[np.uint8]:
     """[H, W] uint8 of a file that begins as PS3.10 wants it; dense structures bright.
 
@@ -87,7 +105,7 @@ def read_dicom(data: bytes) -> NDArray[np.uint8]:
 
 def _open(data: bytes) -> tuple[uid.UID, bytes, int]:
     """The transfer syntax, and where the data set starts in which bytes: the file's own, or those that it deflates."""
-    stream = BytesIO(data[:MAX_HEADER])
+    stream = Header(data[:MAX_HEADER])
     stream.seek(132)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if not meta.get("TransferSyntaxUID"):
@@ -109,7 +127,7 @@ def _open(data: bytes) -> tuple[uid.UID, bytes, int]:
 
 def _header(body: bytes, start: int, syntax: uid.UID) -> tuple[Dataset, Element]:
     """Every element before the pixel data, and where those lie."""
-    stream, found = BytesIO(body[: start + MAX_HEADER]), list[Element]()
+    stream, found = Header(body[: start + MAX_HEADER]), list[Element]()
     stream.seek(start)
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:

@@ -22,16 +22,17 @@ class DiseaseHandler:
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One JSON document per message, as ``handlers.report`` describes it."""
-        before = self.naming.films_read
+        films_before, maps_before = self.naming.films_read, self.naming.heatmaps_made
         try:
             answers = self.naming.name([_film(request) for request in data])
         except Exception:
             logger.exception("stage 2 failed on a batch of %d films", len(data))
             answers = [INTERNAL] * len(data)
-        seen = self.naming.films_read - before
+        seen = self.naming.films_read - films_before
         count = context.metrics.add_counter
         count("cxr_disease_batches", 1 if seen else 0)
         count("cxr_disease_films", seen)
+        count("cxr_heatmaps", self.naming.heatmaps_made - maps_before)
         return [answer.model_dump_json().encode() for answer in answers]
 
 

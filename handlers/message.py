@@ -1,7 +1,8 @@
 """What the binary node tells the disease node of one film: one safetensors blob, its words as metadata."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,19 @@ _KEY = "film"
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The heatmaps that a film's sender asks for.
+
+    Attributes:
+        findings: by name; none stands for those that are present.
+        shape: the film's own rows and columns.
+    """
+
+    findings: tuple[str, ...]
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Screened:
     """A film after stage 1.
 
@@ -20,11 +34,13 @@ class Screened:
         finding: p(finding) against the gate's threshold.
         version: of the binary model.
         pixels: [S, S] uint8 for stage 2 where the film is routed; None where the gate stopped it.
+        heatmaps: None where none were asked for; they then take no byte of the message.
     """
 
     finding: Score
     version: str
     pixels: NDArray[np.uint8] | None
+    heatmaps: Asked | None = None
 
     @property
     def routed(self) -> bool:
@@ -35,7 +51,9 @@ def pack(film: Screened | Refusal) -> bytes:
     """The message for one film; a few hundred bytes unless the film is routed."""
     if isinstance(film, Refusal):
         return save({}, metadata={_KEY: json.dumps({"error": film.error.model_dump()})})
-    words = {"finding": film.finding.model_dump(), "version": film.version}
+    words: dict[str, Any] = {"finding": film.finding.model_dump(), "version": film.version}
+    if film.heatmaps:
+        words["heatmaps"] = asdict(film.heatmaps)
     tensors = {} if film.pixels is None else {"pixels": np.ascontiguousarray(film.pixels)}
     return save(tensors, metadata={_KEY: json.dumps(words)})
 
@@ -54,6 +72,8 @@ def unpack(message: bytes) -> Screened | Refusal:
         pixels = load(bytes(message)).get("pixels")
         if pixels is not None and (pixels.dtype != np.uint8 or pixels.ndim != 2):
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 [S, S]")
-        return Screened(Score(**words["finding"]), str(words["version"]), pixels)
+        asked = words.get("heatmaps")
+        heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
+        return Screened(Score(**words["finding"]), str(words["version"]), pixels, heatmaps)
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

@@ -4,17 +4,19 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
+from handlers.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.image import RefusedFilm, read_film, to_pixels
-from handlers.message import Screened
+from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
 from handlers.refused import CODES
 from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
@@ -35,26 +37,32 @@ logger = logging.getLogger(__name__)
 LATE = Refusal.because(CODES["DecodeTimeout"], "DecodeTimeout", f"the film was not decoded in {DECODE_SECONDS:g} s")
 INTERNAL = Refusal.because(500, "InternalError", "the film could not be read because of a fault in the service")
 
+Picture = TypeVar("Picture")
 
-Decoded = NDArray[np.uint8] | Refusal
+
+class Decoded(NamedTuple):
+    """A film as the models get it, [S, S] uint8, and its own rows and columns."""
+
+    pixels: NDArray[np.uint8]
+    shape: tuple[int, int]
 
 
-class Decoding:
+class Decoding(Generic[Picture]):
     """A batch's films decoded side by side, as many as there are processors, each against a clock of its own.
 
     Args:
-        decode: one film's bytes to its pixels; it does not raise.
+        decode: one film's bytes to its picture; it does not raise.
     """
 
-    def __init__(self, decode: Callable[[bytes], Decoded]) -> None:
+    def __init__(self, decode: Callable[[bytes], Picture | Refusal]) -> None:
         self._decode = decode
         self._at_once = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode")
 
-    def decode(self, films: Sequence[bytes]) -> list[Decoded]:
-        """Pixels or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
-        waiting, answers = deque(enumerate(films)), dict[int, Decoded]()
-        running: dict[Future[Decoded], tuple[int, float]] = {}  # a film's place, and when its time is over
+    def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
+        """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
+        waiting, answers = deque(enumerate(films)), dict[int, Picture | Refusal]()
+        running: dict[Future[Picture | Refusal], tuple[int, float]] = {}  # a film's place, and when its time is over
         while waiting or running:
             while waiting and len(running) < self._at_once:
                 place, film = waiting.popleft()
@@ -89,28 +97,43 @@ class Screening:
         self.films_read = 0
         self._decoding = Decoding(self._decode)
 
-    def screen(self, films: Sequence[bytes]) -> list[Screened | Refusal]:
-        """One answer per film, in order; a film that is refused leaves the others untouched."""
-        decoded = self._decoding.decode(films)
-        readable = [pixels for pixels in decoded if not isinstance(pixels, Refusal)]
+    def screen(self, films: Sequence[bytes], heatmaps: Mapping[int, str] | None = None) -> list[Screened | Refusal]:
+        """One answer per film, in order; a film that is refused leaves the others untouched.
+
+        Args:
+            heatmaps: by a film's place, the option of its sender (``handlers.heatmap.findings_asked``).
+        """
+        decoded: list[Decoded | Refusal] = self._decoding.decode(films)
+        asked: dict[int, tuple[str, ...]] = {}
+        for place, option in (heatmaps or {}).items():
+            try:
+                asked[place] = findings_asked(option)
+            except ValueError as fault:
+                decoded[place] = Refusal.because(400, "UnknownFinding", str(fault))
+        readable = [one.pixels for one in decoded if not isinstance(one, Refusal)]
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
         probabilities = iter(self.vit.probabilities(np.stack(readable))[:, 0].tolist())
         self.films_read += len(readable)
-        return [one if isinstance(one, Refusal) else self._gate(next(probabilities), one) for one in decoded]
+        return [
+            one if isinstance(one, Refusal) else self._gate(next(probabilities), one, asked.get(place))
+            for place, one in enumerate(decoded)
+        ]
 
-    def _decode(self, film: bytes) -> Decoded:
+    def _decode(self, film: bytes) -> Decoded | Refusal:
         try:
-            return to_pixels(read_film(film), self.vit.image_size)
+            grey = read_film(film)
+            return Decoded(to_pixels(grey, self.vit.image_size), (grey.shape[0], grey.shape[1]))
         except RefusedFilm as refused:
             return Refusal.because(refused.code, refused.type, refused.message)
         except Exception as fault:
             logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
             return INTERNAL
 
-    def _gate(self, probability: float, pixels: NDArray[np.uint8]) -> Screened:
+    def _gate(self, probability: float, film: Decoded, asked: tuple[str, ...] | None) -> Screened:
         finding = Score.at(probability, self.threshold)
-        return Screened(finding, self.metadata.version, pixels if finding.present else None)
+        heatmaps = None if asked is None else Asked(asked, film.shape)
+        return Screened(finding, self.metadata.version, film.pixels if finding.present else None, heatmaps)
 
 
 class Naming:
@@ -122,20 +145,36 @@ class Naming:
 
     Attributes:
         films_read: how many films the ViT has seen.
+        heatmaps_made: how many maps were made of them.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
         self.vit = Vit(folder, device, calibration=self.metadata.maps)
-        self.films_read = 0
+        self.films_read = self.heatmaps_made = 0
 
     def name(self, films: Sequence[Screened | Refusal]) -> list[Report | Refusal]:
-        """One report per film, in order."""
+        """One report per film, in order; then the heatmaps of those films that ask for them."""
         films = [self._fitting(film) for film in films]
         routed = [film.pixels for film in films if isinstance(film, Screened) and film.pixels is not None]
         scores = iter(self.vit.probabilities(np.stack(routed)).tolist() if routed else [])
         self.films_read += len(routed)
-        return [film if isinstance(film, Refusal) else self._report(film, scores) for film in films]
+        reports = [film if isinstance(film, Refusal) else self._report(film, scores) for film in films]
+        self._add_heatmaps(films, reports)
+        return reports
+
+    def _add_heatmaps(self, films: Sequence[Screened | Refusal], reports: list[Report | Refusal]) -> None:
+        wanted: dict[int, Wanted] = {}
+        for place, (film, report) in enumerate(zip(films, reports, strict=True)):
+            if isinstance(film, Refusal) or isinstance(report, Refusal) or film.heatmaps is None:
+                continue
+            reports[place] = report.model_copy(update={"heatmaps": {}})
+            if film.pixels is not None:
+                present = [name for name, score in report.diseases.items() if score.present]
+                wanted[place] = Wanted(film.pixels, film.heatmaps.findings or present, film.heatmaps.shape)
+        for place, maps in zip(wanted, heatmaps_of(self.vit, list(wanted.values())), strict=True):
+            reports[place] = reports[place].model_copy(update={"heatmaps": maps})
+            self.heatmaps_made += len(maps)
 
     def _fitting(self, film: Screened | Refusal) -> Screened | Refusal:
         side = self.vit.image_size

@@ -7,6 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from handlers.findings import FINDINGS
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Base64Png = Annotated[
+    str,
+    Field(
+        description="8-bit grey PNG in base64, of the film's own width and height (those that it is shown with), or, "
+        "over 2560 px a side, of the film's proportions; its header says which",
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+    ),
+]
 
 
 class Schema(BaseModel):
@@ -16,11 +24,11 @@ class Schema(BaseModel):
 
 
 class Score(Schema):
-    """A probability in [0, 1] against its operating point; ``present`` where it reaches the threshold."""
+    """A probability against its operating point."""
 
-    probability: Unit
-    threshold: Unit
-    present: bool
+    probability: Unit = Field(description="calibrated: the share of such films that do show the finding")
+    threshold: Unit = Field(description="the finding's operating point")
+    present: bool = Field(description="whether the probability reaches the threshold")
 
     @classmethod
     def at(cls, probability: float, threshold: float) -> "Score":
@@ -30,31 +38,39 @@ class Score(Schema):
 class ModelVersions(Schema):
     """The versions of the two archives. A ``+synthetic`` suffix: trained on films drawn by code."""
 
-    binary: str
-    disease: str
+    binary: str = Field(description="stage 1's version", examples=["1.0.0"])
+    disease: str = Field(description="stage 2's version", examples=["1.0.0+synthetic"])
 
 
 class Report(Schema):
     """A film that was read. Where ``routed`` is false stage 2 did not run and its 14 probabilities are 0.0."""
 
-    finding: Score
-    routed: bool
-    diseases: dict[str, Score]
-    models: ModelVersions
+    finding: Score = Field(description="stage 1: whether the film shows any of the 14 findings")
+    routed: bool = Field(description="whether stage 2 ran: the same as `finding.present`")
+    diseases: dict[str, Score] = Field(
+        description="stage 2: the 14 findings by name; probabilities of 0.0 where `routed` is false"
+    )
+    models: ModelVersions = Field(description="which models read the film")
+    heatmaps: dict[str, Base64Png] | None = Field(
+        default=None,
+        exclude_if=lambda maps: maps is None,
+        description="only where they were asked for: by finding, where on the film its evidence lies, each map against "
+        "its own maximum; empty where `routed` is false. A finding that was asked for and is not here has no map",
+    )
 
 
 class Problem(Schema):
-    """Why a film was refused: an HTTP-like ``code``, a stable ``type``, and a sentence for a person."""
+    """Why a film was refused."""
 
-    code: int
-    type: str
-    message: str
+    code: int = Field(description="what HTTP would call it", examples=[400])
+    type: str = Field(description="a stable name", examples=["UnreadableImage"])
+    message: str = Field(description="for a person")
 
 
 class Refusal(Schema):
     """A film that was not read."""
 
-    error: Problem
+    error: Problem = Field(description="why")
 
     @classmethod
     def because(cls, code: int, type: str, message: str) -> "Refusal":

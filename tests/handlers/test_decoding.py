@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from handlers import reading
-from handlers.reading import Decoded, Decoding
+from handlers.reading import Decoding
 from handlers.report import Refusal
 
 STUCK = b"stuck"
@@ -21,7 +22,7 @@ class Films:
         self.end = threading.Event()
         self.at_once, self.most, self._lock = 0, 0, threading.Lock()
 
-    def decode(self, film: bytes) -> Decoded:
+    def decode(self, film: bytes) -> NDArray[np.uint8] | Refusal:
         with self._lock:
             self.at_once += 1
             self.most = max(self.most, self.at_once)
@@ -39,7 +40,7 @@ def films() -> Iterator[Films]:
     made.end.set()
 
 
-def read(answers: list[Decoded]) -> list[int | str]:
+def read(answers: list[NDArray[np.uint8] | Refusal]) -> list[int | str]:
     return [one.error.type if isinstance(one, Refusal) else int(one[0, 0]) for one in answers]
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from handlers.message import Screened, pack, unpack
+from handlers.findings import FINDINGS
+from handlers.message import Asked, Screened, pack, unpack
 from handlers.report import Refusal, Score
 
 PIXELS = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224).astype(np.uint8)
@@ -24,6 +25,20 @@ def test_an_unrouted_film_travels_without_pixels_in_under_a_kilobyte() -> None:
     assert not film.routed
     assert film.finding.probability == 0.123456789012345
     assert len(message) < 1000
+
+
+@pytest.mark.parametrize("findings", [(), FINDINGS])
+def test_the_heatmaps_that_are_asked_for_travel_with_the_film_s_shape(findings: tuple[str, ...]) -> None:
+    asked = Asked(findings, (2500, 2048))
+    message = pack(Screened(Score.at(0.123456789012345, 0.3), "1.2.3", None, asked))
+    assert unpack(message).heatmaps == asked
+    assert len(message) < 1000
+
+
+def test_a_film_without_options_takes_no_byte_for_them() -> None:
+    message = pack(Screened(Score.at(0.9, 0.3), "1.2.3", PIXELS))
+    assert b"heatmaps" not in message
+    assert unpack(message).heatmaps is None
 
 
 def test_a_refusal_arrives_word_for_word() -> None:
