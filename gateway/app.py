@@ -12,16 +12,20 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from gateway import openapi
+from gateway import openapi, page
 from gateway.admission import Admission
+from gateway.films import Films
 from gateway.health import Health, Readiness
 from gateway.keeper import Keeper
 from gateway.keys import KEYS_FILE, Keys
 from gateway.logs import Journal, Record
 from gateway.metrics import Metrics
+from gateway.model import Model
 from gateway.problems import Problem
+from gateway.readings import Readings
 from gateway.reports import Reports
 from gateway.settings import Settings
+from gateway.studies import Studies
 from gateway.upstream import Upstream
 from handlers.report import Report
 from workflows.active import Active
@@ -43,7 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
     admission = Admission(settings.places, settings.waiting, settings.wait)
     metrics = Metrics(admission)
     keys = Keys(settings.secrets / KEYS_FILE)
-    reports = Reports(settings, keys, active, admission, upstream, keeper, metrics)
+    readings = Readings(settings.deadline, active, admission, upstream, keeper, metrics)
+    reports = Reports(settings, keys, admission, readings, metrics)
     health = Health(admission, keeper, active)
 
     app = FastAPIOffline(
@@ -78,6 +83,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def show_metrics() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    Films(settings, keys, admission).mount(app)
+    Studies(settings, keys, admission, readings, metrics).mount(app)
+    Model(server, active).mount(app)
+    page.mount(app)
     return app
 
 

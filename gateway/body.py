@@ -25,10 +25,10 @@ async def read_film(request: Request, max_bytes: int, seconds: float) -> bytes:
         starlette.requests.ClientDisconnect: the client hung up.
     """
     take = _reader(request)
-    _check_length(request, max_bytes)
+    check_length(request, max_bytes)
     try:
         async with asyncio.timeout(seconds):
-            await _receive(request, max_bytes, take.write)
+            await receive_bounded(request, max_bytes, take.write)
     except TimeoutError:
         raise Problem("UploadTooSlow", f"the body was not all there after {seconds:g} s") from None
     film = take.film()
@@ -139,7 +139,7 @@ def _reader(request: Request) -> Raw | Form:
     )
 
 
-def _check_length(request: Request, max_bytes: int) -> None:
+def check_length(request: Request, max_bytes: int) -> None:
     """RFC 9112, section 6.1: a request with both lengths is an attempt at smuggling; the connection goes with it."""
     length = request.headers.get("content-length")
     if length is None:
@@ -151,7 +151,7 @@ def _check_length(request: Request, max_bytes: int) -> None:
         raise _too_large(max_bytes)
 
 
-async def _receive(request: Request, max_bytes: int, write: Callable[[bytes], None]) -> None:
+async def receive_bounded(request: Request, max_bytes: int, write: Callable[[bytes], None]) -> None:
     received = 0
     async for chunk in request.stream():
         received += len(chunk)

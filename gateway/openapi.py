@@ -10,7 +10,7 @@ from gateway.problems import MEDIA_TYPE, ProblemDocument
 DESCRIPTION = """A chest film in, what the two models see in it out. Research use, not a medical device.
 
 Every answer carries `X-Request-ID`: the request's own (letters, digits, `.`, `_`, `-`; 64 at most), or a new one. It
-stands in the log, so put nothing of a patient in it. `/v1/reports` wants a key, the other pages do not."""
+stands in the log, so put nothing of a patient in it. Everything under `/v1` wants a key, the other pages do not."""
 
 HEATMAPS = Query(
     description="Findings by name, with commas between, or `all-present` for those that the report calls present. "

@@ -1,10 +1,8 @@
 """``POST /v1/reports``: one film in, its report out."""
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 from typing import Annotated, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,26 +11,20 @@ from starlette.responses import Response
 from gateway.admission import Admission
 from gateway.bearer import holder_of
 from gateway.body import read_film
-from gateway.keeper import Keeper
 from gateway.keys import Keys
 from gateway.logs import Record
 from gateway.metrics import Metrics
 from gateway.openapi import HEATMAPS
 from gateway.problems import Problem
+from gateway.readings import Readings
 from gateway.settings import Settings
-from gateway.upstream import NotServed, Upstream
 from handlers.report import Refusal, Report
-from workflows.active import Active
 
 Answer = TypeVar("Answer")
 
-RETRY_AFTER = 5.0
-"""Seconds; TorchServe is being started again, or another gateway takes over."""
 OPTION = "heatmaps"
 HUNG_UP = 499
 """For the log alone: nobody is there to read it (nginx's number)."""
-
-logger = logging.getLogger(__name__)
 
 
 class Reports:
@@ -44,23 +36,10 @@ class Reports:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        keys: Keys,
-        active: Active,
-        admission: Admission,
-        upstream: Upstream,
-        keeper: Keeper,
-        metrics: Metrics,
+        self, settings: Settings, keys: Keys, admission: Admission, readings: Readings, metrics: Metrics
     ) -> None:
-        self._settings = settings
-        self._keys = keys
-        self._active = active
-        self._admission = admission
-        self._upstream = upstream
-        self._keeper = keeper
-        self._metrics = metrics
-        self._readings: set[asyncio.Task[Report | Refusal]] = set()
+        self._settings, self._keys, self._admission = settings, keys, admission
+        self._readings, self._metrics = readings, metrics
 
     async def post(self, request: Request, heatmaps: Annotated[str | None, HEATMAPS] = None) -> Response:
         """The route. ``heatmaps`` stands there for ``/docs``; what counts is the whole query.
@@ -71,7 +50,7 @@ class Reports:
         record: Record = request.state.record
         outcome = "failed"
         try:
-            with self._timed("total", record):
+            with self._readings.timed("total", record):
                 report = await self._report(request, record)
             outcome, record.routed = "read", report.routed
             self._metrics.films.labels("routed" if report.routed else "skipped").inc()
@@ -89,65 +68,19 @@ class Reports:
     async def _report(self, request: Request, record: Record) -> Report:
         record.key = holder_of(request, self._keys)
         options = _options(request)
-        if self._admission.closed or not self._keeper.ready:
-            why = "the gateway is going down" if self._admission.closed else "the models are not up yet"
-            raise Problem("NotReady", why, retry_after=RETRY_AFTER)
+        self._readings.check_open()
         async with AsyncExitStack() as held:
             held.enter_context(self._admission.seat())
-            with self._timed("upload", record):
+            with self._readings.timed("upload", record):
                 film = await read_film(request, self._settings.max_bytes, self._settings.upload)
             record.bytes = len(film)
-            with self._timed("wait", record):
+            with self._readings.timed("wait", record):
                 await _unless_hung_up(request, held.enter_async_context(self._admission.place()))
-            reading = self._start(film, record, options, held.pop_all())
+            reading = self._readings.start(film, record, options, held.pop_all())
         answer = await _unless_hung_up(request, asyncio.shield(reading))
         if isinstance(answer, Refusal):
             raise Problem.of_refusal(answer)
         return answer
-
-    def _start(
-        self, film: bytes, record: Record, options: dict[str, str], held: AsyncExitStack
-    ) -> "asyncio.Task[Report | Refusal]":
-        """The film on its way, in a task that outlives a client who hangs up; ``held`` is given back at its end."""
-        reading = asyncio.create_task(self._read(film, record, options, held))
-        self._readings.add(reading)
-        reading.add_done_callback(self._finish)
-        return reading
-
-    async def _read(
-        self, film: bytes, record: Record, options: dict[str, str], held: AsyncExitStack
-    ) -> Report | Refusal:
-        async with held:
-            try:
-                with self._timed("read", record):
-                    async with asyncio.timeout(self._settings.deadline):
-                        answer = await self._upstream.read(film, record.id, self._active.name(), options)
-                self._keeper.saw()
-                return answer
-            except TimeoutError:
-                self._keeper.failed()
-                raise Problem("DeadlinePassed", f"no report within {self._settings.deadline:g} s") from None
-            except NotServed as fault:
-                self._keeper.failed()
-                # What follows the colon is TorchServe's own text, which might hold anything.
-                logger.warning("not served: %s", str(fault).partition(": ")[0], extra=_event(record))
-                detail = "the models gave no answer; they are started again if they stay silent"
-                raise Problem("NotServed", detail, retry_after=RETRY_AFTER) from None
-
-    def _finish(self, reading: "asyncio.Task[Report | Refusal]") -> None:
-        self._readings.discard(reading)
-        if not reading.cancelled():
-            reading.exception()  # of a film whose client hung up: nobody else asks for it
-
-    @contextmanager
-    def _timed(self, stage: str, record: Record) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - started
-            self._metrics.seconds.labels(stage).observe(seconds)
-            record.milliseconds[stage] = round(seconds * 1000.0, 1)
 
 
 def _options(request: Request) -> dict[str, str]:
@@ -159,10 +92,6 @@ def _options(request: Request) -> dict[str, str]:
     if len(given) > 1:
         raise Problem("UnknownParameter", f"'{OPTION}' stands there twice; name all findings in one, with commas")
     return dict(given)
-
-
-def _event(record: Record) -> dict[str, str]:
-    return {"event": "not_served", "request_id": record.id}
 
 
 async def _unless_hung_up(request: Request, work: Awaitable[Answer]) -> Answer:

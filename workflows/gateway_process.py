@@ -44,6 +44,7 @@ def start(server: Server) -> None:
     _stamp(server).write_text(wanted)
     key = _run(environment, "-m", "gateway.keys", "first", "--secrets", settings["secrets"]).strip()
     print(f"ready: POST {_address(settings)}/v1/reports   (key: {key})", flush=True)
+    print(f"ready: {_address(settings)}/ in a browser       (it asks for the key)", flush=True)
 
 
 def stop(server: Server) -> None:

@@ -1,0 +1,192 @@
+/** The page: its parts, and how they hear of each other. */
+
+import { announce } from "./announce.js";
+import { download } from "./download.js";
+import { byId } from "./element.js";
+import { follow } from "./gestures.js";
+import { heatmapOf } from "./heatmap.js";
+import { openDoors } from "./intake.js";
+import { askForKey, takeFromAddress } from "./key.js";
+import { shown, words } from "./numbers.js";
+import { forgetPictures, pictureOf } from "./pictures.js";
+import { drawReport, markFinding } from "./report.js";
+import { isSynthetic } from "./shot.js";
+import { listen, viewerActions } from "./shortcuts.js";
+import { followTheme } from "./theme.js";
+import { Viewer } from "./viewer.js";
+import { Visit } from "./visit.js";
+import { Worklist } from "./worklist.js";
+
+const HINT = "It shows what moved the model to its answer, not where disease is.";
+const EMPTY = "It is empty: nothing on this film raises the model's score of this finding.";
+
+const visit = new Visit();
+const worklist = new Worklist(visit);
+const viewer = new Viewer();
+let film = null; // the one that is looked at
+let heated = null; // the finding whose heatmap is on it
+
+const state = (text) => { byId("viewer-state").textContent = text; };
+const opacity = () => Number(byId("opacity").value) / 100;
+
+async function open(chosen) {
+  film = chosen;
+  cool();
+  viewer.show(null);
+  drawFilmReport();
+  byId("corner-film").textContent = film.name;
+  state("Loading the film…");
+  try {
+    const picture = await pictureOf(film);
+    if (film !== chosen) { picture.close(); return; }
+    state("");
+    viewer.show(picture);
+    byId("corner-film").textContent = `${film.name}\n${picture.width} × ${picture.height} px`;
+    drawDownloads();
+  } catch (fault) {
+    if (film === chosen) state(fault.title ? `${fault.title}. The film cannot be shown.` : "The film cannot be shown.");
+  }
+}
+
+function drawFilmReport() {
+  drawReport(film, { onFinding: toggleHeat, onAgain: tryAgain });
+  if (heated) markFinding(heated, "shown");
+  drawDownloads();
+}
+
+function tryAgain() {
+  byId("viewer").focus(); // the button goes
+  visit.again(film);
+  open(film);
+}
+
+function drawDownloads() {
+  byId("downloads").hidden = film?.state !== "read";
+  for (const button of byId("downloads").querySelectorAll("button")) {
+    button.disabled = button.dataset.download !== "json" && !viewer.picture;
+  }
+}
+
+/** On a phone the film is far from what was touched. */
+const inSight = () => byId("viewer").scrollIntoView({ block: "nearest" });
+
+function cool() {
+  heated = null;
+  viewer.lay(null);
+  markFinding(null, null);
+  byId("overlay").hidden = true;
+}
+
+async function toggleHeat(finding) {
+  if (heated === finding) {
+    cool();
+    announce(`Heatmap of ${words(finding)} off`);
+    return;
+  }
+  const on = film;
+  cool();
+  heated = finding;
+  markFinding(finding, "coming");
+  const stays = () => film === on && heated === finding;
+  try {
+    const { canvas, empty } = await heatmapOf(on, finding);
+    if (!stays()) return;
+    viewer.lay(canvas, opacity());
+    markFinding(finding, "shown");
+    state("");
+    byId("overlay-name").textContent = words(finding);
+    byId("overlay-hint").textContent = empty ? EMPTY : HINT;
+    byId("overlay").hidden = false;
+    inSight();
+    announce(`Heatmap of ${words(finding)} on. ${empty ? EMPTY : HINT}`);
+  } catch (fault) {
+    if (!stays()) return;
+    cool();
+    state(fault.message);
+    announce(fault.message);
+  }
+}
+
+function close() {
+  film = null;
+  cool();
+  viewer.show(null);
+  forgetPictures();
+  worklist.current = null;
+  drawReport(null);
+  drawDownloads();
+  byId("corner-film").textContent = "";
+  state("");
+  byId("room").toggleAttribute("data-empty", true);
+  document.querySelector(".welcome [data-choose]").focus();
+}
+
+function say(changed) {
+  const counted = visit.films.length > 1 ? `${visit.settled} of ${visit.films.length}. ` : "";
+  if (changed.state === "read") {
+    const { finding } = changed.report;
+    announce(`${counted}${changed.name}: ${finding.present ? "finding" : "no finding"}, ${shown(finding).probability}`);
+  } else if (changed.state === "refused") announce(`${counted}${changed.name}: ${changed.refused.title}`);
+}
+
+visit.addEventListener("added", ({ detail: films }) => {
+  byId("room").toggleAttribute("data-empty", false);
+  announce(films.length === 1 ? `${films[0].name} added` : `${films.length} films added`);
+  if (!film) worklist.choose(films[0]);
+});
+visit.addEventListener("changed", ({ detail: changed }) => {
+  if (changed === film) drawFilmReport();
+  if (changed.report && isSynthetic(changed.report)) byId("synthetic").hidden = false;
+  say(changed);
+});
+visit.addEventListener("cleared", close);
+worklist.addEventListener("chosen", ({ detail }) => { open(detail); inSight(); });
+byId("clear").addEventListener("click", () => visit.clear());
+
+viewer.addEventListener("moved", () => {
+  const { view } = viewer;
+  byId("corner-view").textContent = viewer.picture
+    ? `${Math.round(viewer.scale * 100)}%\nW ${Math.round(view.width)}  L ${Math.round(view.centre)}` : "";
+  byId("invert").setAttribute("aria-pressed", String(view.inverted));
+});
+byId("opacity").addEventListener("input", () => {
+  byId("opacity-value").textContent = `${byId("opacity").value}%`;
+  if (viewer.heat) viewer.lay(viewer.heat.canvas, opacity());
+});
+
+const actions = {
+  ...viewerActions(viewer),
+  heatmap: () => (document.querySelector(".finding[aria-pressed=true]") ?? document.querySelector(".finding"))?.click(),
+  next: () => worklist.step(1),
+  previous: () => worklist.step(-1),
+  add: () => byId("chooser").click(),
+  sheet: () => byId("sheet").showModal(),
+};
+listen(actions);
+follow(byId("viewer"), viewer);
+for (const button of document.querySelectorAll("[data-do]")) {
+  button.addEventListener("click", () => actions[button.dataset.do]());
+}
+for (const button of document.querySelectorAll("[data-drag]")) {
+  button.addEventListener("click", () => {
+    viewer.dragging = button.dataset.drag;
+    for (const one of document.querySelectorAll("[data-drag]")) {
+      one.setAttribute("aria-pressed", String(one === button));
+    }
+    byId("viewer").dataset.drag = viewer.dragging;
+  });
+}
+for (const button of document.querySelectorAll("[data-download]")) {
+  button.addEventListener("click", () => download(button.dataset.download, film, viewer, viewer.heat && heated));
+}
+byId("open-sheet").addEventListener("click", actions.sheet);
+
+const here = /^(localhost|127\.|\[::1\])/.test(location.hostname);
+byId("private").textContent = here
+  ? "Nothing leaves this machine, and no film is kept."
+  : `Films go to ${location.host}, which gave you this page, and nowhere else. None is kept.`;
+
+takeFromAddress();
+followTheme();
+openDoors((files) => visit.add(files));
+askForKey();
