@@ -5,6 +5,7 @@ CONFIG ?= training/configs/demo.yaml
 FILMS  ?=
 RESUME ?=
 QUICK  ?=
+PRECISION ?=
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -52,7 +53,7 @@ $(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card
 model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter $(RUN),$(file <model_store/packed)),,always)
-	$(BIN)/python -m training.archive --run $(RUN)
+	$(BIN)/python -m training.archive --run $(RUN) $(if $(PRECISION),--precision $(PRECISION))
 	$(BIN)/python -m workflows.model_card --store model_store --out model_store/MODEL_CARD.md
 	echo $(RUN) > $@
 .PHONY: always

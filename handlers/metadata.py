@@ -9,6 +9,8 @@ from handlers.calibration import UNCALIBRATED, Platt
 
 METADATA_FILE = "metadata.json"
 
+Precision = Literal["float32", "bfloat16"]
+
 
 class Metadata(BaseModel):
     """Labels, preprocessing, operating points, metrics and origin of one archived model.
@@ -17,6 +19,7 @@ class Metadata(BaseModel):
         labels: the model's outputs in order; ``["Finding"]`` for stage 1.
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
+        precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.vit``).
         calibration: per label; one that is not named runs uncalibrated.
         thresholds: operating point per label, in [0, 1], of calibrated probabilities.
         metrics: what ``training.evaluate`` measured.
@@ -35,6 +38,7 @@ class Metadata(BaseModel):
     image_size: int
     mean: list[float]
     std: list[float]
+    precision: Precision = "float32"
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
     metrics: dict[str, Any]

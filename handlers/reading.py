@@ -20,7 +20,7 @@ from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
 from handlers.refused import CODES
 from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
-from handlers.vit import Vit
+from handlers.vit import Vit, serving_dtype
 
 FINDING = "Finding"
 """Stage 1's one label."""
@@ -92,7 +92,7 @@ class Screening:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, calibration=self.metadata.maps)
+        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision), self.metadata.maps)
         self.threshold = self.metadata.thresholds[FINDING]
         self.films_read = 0
         self._decoding = Decoding(self._decode)
@@ -133,7 +133,9 @@ class Screening:
     def _gate(self, probability: float, film: Decoded, asked: tuple[str, ...] | None) -> Screened:
         finding = Score.at(probability, self.threshold)
         heatmaps = None if asked is None else Asked(asked, film.shape)
-        return Screened(finding, self.metadata.version, film.pixels if finding.present else None, heatmaps)
+        return Screened(
+            finding, self.vit.version(self.metadata.version), film.pixels if finding.present else None, heatmaps
+        )
 
 
 class Naming:
@@ -150,7 +152,7 @@ class Naming:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, calibration=self.metadata.maps)
+        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision), self.metadata.maps)
         self.films_read = self.heatmaps_made = 0
 
     def name(self, films: Sequence[Screened | Refusal]) -> list[Report | Refusal]:
@@ -190,5 +192,5 @@ class Naming:
             diseases = {finding: Score.at(score, thresholds[finding]) for finding, score in named}
         else:
             diseases = skipped_diseases(thresholds)
-        models = ModelVersions(binary=film.version, disease=self.metadata.version)
+        models = ModelVersions(binary=film.version, disease=self.vit.version(self.metadata.version))
         return Report(finding=film.finding, routed=film.routed, diseases=diseases, models=models)

@@ -36,7 +36,8 @@ class Score(Schema):
 
 
 class ModelVersions(Schema):
-    """The versions of the two archives. A ``+synthetic`` suffix: trained on films drawn by code."""
+    """The versions of the two archives. After ``+``: ``synthetic``, trained on films drawn by code; the precision,
+    where it is not float32."""
 
     binary: str = Field(description="stage 1's version", examples=["1.0.0"])
     disease: str = Field(description="stage 2's version", examples=["1.0.0+synthetic"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from handlers.calibration import UNCALIBRATED, Platt, calibrated
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""
+THREADS = torch.get_num_threads()
+"""Processor cores that torch was given: all of them, or OMP_NUM_THREADS."""
 
 
 def serving_device(gpu: int | None = None) -> torch.device:
@@ -22,10 +25,10 @@ def serving_device(gpu: int | None = None) -> torch.device:
     return torch.device("cuda", gpu or 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def serving_dtype(device: torch.device) -> torch.dtype:
-    """float32 on the CPU; bfloat16 on a GPU that has it, float16 on an older one."""
+def serving_dtype(device: torch.device, on_cpu: str = "float32") -> torch.dtype:
+    """What is asked for on the CPU; bfloat16 on a GPU that has it, float16 on an older one."""
     if device.type != "cuda":
-        return torch.float32
+        return torch.bfloat16 if on_cpu == "bfloat16" else torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
@@ -53,6 +56,7 @@ class Vit:
         self.calibration = calibration
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])
+        self._lanes = ThreadPoolExecutor(THREADS) if device.type == "cpu" and THREADS > 1 else None
         self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
 
@@ -61,15 +65,33 @@ class Vit:
         logits = self.logits(pixels)
         return calibrated(logits, self.calibration or [UNCALIBRATED] * logits.shape[1])
 
-    @torch.inference_mode()
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on."""
+        """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on.
+
+        On a CPU a batch is cut into one part per core, each with one thread: threads that share a matrix wait for each
+        other at every layer, and the two stages' processes share the cores.
+        """
+        if self._lanes is None or len(pixels) == 1:
+            return self._forward(pixels, THREADS)
+        parts = np.array_split(pixels, min(THREADS, len(pixels)))
+        return np.concatenate(list(self._lanes.map(self._forward, parts, [1] * len(parts))))
+
+    @torch.inference_mode()
+    def _forward(self, pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+        if self._lanes is not None:
+            torch.set_num_threads(threads)
         return self.model(pixel_values=self.inputs(pixels)).logits.float().cpu().numpy()
 
     def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""
         grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
         return ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)
+
+    def version(self, name: str) -> str:
+        """The model's version, with the precision as build metadata (semver.org, item 10) where it is not float32."""
+        if self.dtype == torch.float32:
+            return name
+        return f"{name}{'.' if '+' in name else '+'}{str(self.dtype).removeprefix('torch.')}"
 
     def warm_up(self) -> None:
         """Runs one blank film, so that the first real one does not pay for lazy initialisation."""

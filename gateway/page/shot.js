@@ -12,7 +12,7 @@ const HEATMAP = "It shows what moved the model, not where disease is.";
 export const SYNTHETIC = "Trained on synthetic films: what the models say of a real film means nothing.";
 
 export const isSynthetic = ({ models: { binary, disease } }) =>
-  [binary, disease].some((version) => version.endsWith("+synthetic"));
+  [binary, disease].some((version) => /\+synthetic\b/.test(version));
 
 /** @returns {HTMLCanvasElement} */
 export function shotOf(film, viewer, finding) {

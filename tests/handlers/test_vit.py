@@ -1,0 +1,63 @@
+"""A ViT says of a film the same alone and in a batch, and says so where it runs in less than float32."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handlers.reading import Screening
+from handlers.vit import Vit
+from training.archive import metadata_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def films() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 32, 32), np.uint8)
+
+
+def test_a_batch_in_parts_has_the_logits_of_its_films_alone(run: Path, films: np.ndarray) -> None:
+    vit = Vit(run / "disease" / "checkpoint", CPU)
+    alone = np.concatenate([vit.logits(film[None]) for film in films])
+    assert alone.shape == (7, 14)
+    assert len({row.tobytes() for row in alone}) == 7
+    assert vit.logits(films) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_film_alone_gets_every_thread_again_after_a_batch(run: Path, films: np.ndarray) -> None:
+    given = torch.get_num_threads()
+    vit = Vit(run / "binary" / "checkpoint", CPU)
+    vit.logits(films)
+    vit.logits(films[:1])
+    assert torch.get_num_threads() == given
+
+
+@pytest.mark.parametrize(
+    ("archived", "precision", "version"),
+    [
+        ("1.0.0", "float32", "1.0.0+synthetic"),
+        ("1.0.0", "bfloat16", "1.0.0+synthetic.bfloat16"),
+    ],
+)
+def test_a_report_names_a_precision_below_float32(
+    run: Path, film_paths: list[Path], tmp_path: Path, archived: str, precision, version: str
+) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / name).symlink_to(run / "binary" / "checkpoint" / name)
+    metadata = metadata_of(run, "binary", evaluation, archived, precision)
+    (tmp_path / "metadata.json").write_text(metadata.model_dump_json())
+    screening = Screening(tmp_path, CPU)
+    (film,) = screening.screen([film_paths[0].read_bytes()])
+    assert film.version == version
+    assert screening.vit.dtype == getattr(torch, precision)
+
+
+def test_bfloat16_moves_a_probability_little(run: Path, films: np.ndarray) -> None:
+    exact, fast = (Vit(run / "disease" / "checkpoint", CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
+    moved = np.abs(fast.probabilities(films) - exact.probabilities(films))
+    assert 0 < moved.max() < 0.02
+    assert fast.version("1.0.0") == "1.0.0+bfloat16"
