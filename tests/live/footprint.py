@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from tests.gateway.conftest import Gateway
+from tests.live.clients import in_turn
 from workflows import torchserve
 from workflows.server import Server
 
@@ -17,6 +18,7 @@ WORKERS = ("binary worker", "disease worker")
 GATEWAY = "gateway"
 MEMORY_GROWTH = 1.10
 """Of resident memory after a warm-up; below ``MEMORY_FLOOR`` it is not looked at."""
+LARGE = 30 * 2**20
 THREADS_MORE = 5
 FILES_MORE = 20
 """Connections that clients and nodes keep open for a while are files, too."""
@@ -56,13 +58,29 @@ def _over(what: str, now: Mapping[str, float], then: Mapping[str, float], limit)
 
 def footprint(server: Server, gateway: Gateway) -> Footprint:
     """Of the service as it stands."""
-    found = processes(server) | {GATEWAY: [gateway.process.pid and psutil.Process(gateway.process.pid)]}
+    found = processes(server) | {GATEWAY: [gateway_process(gateway)]}
     return Footprint(
         pids={name: group[0].pid for name, group in found.items()},
         threads={name: sum(one.num_threads() for one in group) for name, group in found.items()},
         memory={name: round(sum(one.memory_info().rss for one in group) / 2**20, 1) for name, group in found.items()},
         files={name: sum(one.num_fds() for one in group) for name, group in found.items()},
     )
+
+
+def fill_heap(gateway: Gateway) -> None:
+    """Sends large bodies, so that a heap that grows to what it may hold is not taken for a leak afterwards."""
+    answers = in_turn(gateway, [bytes(LARGE)] * 24, clients=4)
+    assert {answer.problem for answer in answers} == {"UnreadableImage"}
+
+
+def cpu_seconds(server: Server, gateway: Gateway) -> float:
+    """That the service has used so far."""
+    used = [one.cpu_times() for group in (*processes(server).values(), [gateway_process(gateway)]) for one in group]
+    return sum(times.user + times.system for times in used)
+
+
+def gateway_process(gateway: Gateway) -> psutil.Process:
+    return psutil.Process(gateway.process.pid)
 
 
 def processes(server: Server) -> dict[str, list[psutil.Process]]:

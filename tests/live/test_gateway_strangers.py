@@ -126,8 +126,10 @@ def ask(gateway: Gateway, sent: bytes) -> int:
         return answer_on(connection)[0]
 
 
-HIDDEN = b"POST /v1/reports HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\nfilm"
+HIDDEN = b"POST /v1/reports HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfilm"
 """A request that a proxy would take for the body of the one before it."""
+TWO = ("a folded line", "a header of 100 kB", "10000 headers")
+"""Tricks after which it is plain where the second request begins: it is one of its own, and it has no key."""
 
 
 def smuggled() -> dict[str, tuple[bytes, bytes]]:
@@ -164,7 +166,7 @@ def test_a_request_that_hides_another_is_refused_and_its_connection_closed(gatew
     headers, body = smuggled()[trick]
     key = f"Authorization: Bearer {gateway.key}".encode()
     sent = b"POST /v1/reports HTTP/1.1\r\nHost: here\r\n" + key + b"\r\n" + headers + b"\r\n\r\n" + body
-    assert talk(gateway, sent) in ([400], [400, 401])
+    assert talk(gateway, sent) == ([400, 401] if trick in TWO else [400])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateway.conftest import Gateway
 from tests.live.clients import Load
-from tests.live.footprint import footprint
+from tests.live.footprint import fill_heap, footprint
 from workflows.server import Server
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
@@ -23,9 +23,10 @@ CLIENTS = 48
 
 @pytest.mark.timeout(SECONDS + 600)
 def test_nothing_grows(gateway: Gateway, server: Server, films: list[bytes]) -> None:
+    fill_heap(gateway)
     with Load(gateway, films, CLIENTS) as load:
         load.go_on(WARM_UP)
-    rate = SHARE * load.reports_a_second(ramp=2.0)
+    rate = SHARE * load.reports_a_second()
     warm = footprint(server, gateway)
     with Load(gateway, films, CLIENTS, rate) as load:
         load.go_on(SECONDS)
