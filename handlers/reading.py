@@ -113,7 +113,7 @@ class Screening:
         readable = [one.pixels for one in decoded if not isinstance(one, Refusal)]
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
-        probabilities = iter(self.vit.probabilities(np.stack(readable))[:, 0].tolist())
+        probabilities = iter(self.vit.probabilities(np.stack(readable), busy=len(films) > 1)[:, 0].tolist())
         self.films_read += len(readable)
         return [
             one if isinstance(one, Refusal) else self._gate(next(probabilities), one, asked.get(place))
@@ -159,7 +159,7 @@ class Naming:
         """One report per film, in order; then the heatmaps of those films that ask for them."""
         films = [self._fitting(film) for film in films]
         routed = [film.pixels for film in films if isinstance(film, Screened) and film.pixels is not None]
-        scores = iter(self.vit.probabilities(np.stack(routed)).tolist() if routed else [])
+        scores = iter(self.vit.probabilities(np.stack(routed), busy=len(films) > 1).tolist() if routed else [])
         self.films_read += len(routed)
         reports = [film if isinstance(film, Refusal) else self._report(film, scores) for film in films]
         self._add_heatmaps(films, reports)

@@ -60,18 +60,22 @@ class Vit:
         self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
 
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], calibrated, one column per label."""
-        logits = self.logits(pixels)
+    def probabilities(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], calibrated, one column per label; ``busy`` as in ``logits``."""
+        logits = self.logits(pixels, busy)
         return calibrated(logits, self.calibration or [UNCALIBRATED] * logits.shape[1])
 
-    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
         """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on.
 
         On a CPU a batch is cut into one part per core, each with one thread: threads that share a matrix wait for each
-        other at every layer, and the two stages' processes share the cores.
+        other at every layer, spinning, and the two stages' processes share the cores.
+
+        Args:
+            pixels: the films.
+            busy: other films are under way, so that a single one had better take a single core, too.
         """
-        if self._lanes is None or len(pixels) == 1:
+        if self._lanes is None or (len(pixels) == 1 and not busy):
             return self._forward(pixels, THREADS)
         parts = np.array_split(pixels, min(THREADS, len(pixels)))
         return np.concatenate(list(self._lanes.map(self._forward, parts, [1] * len(parts))))

@@ -35,6 +35,11 @@ def test_a_film_alone_gets_every_thread_again_after_a_batch(run: Path, films: np
     assert torch.get_num_threads() == given
 
 
+def test_a_single_film_of_a_busy_service_is_read_alike(run: Path, films: np.ndarray) -> None:
+    vit = Vit(run / "disease" / "checkpoint", CPU)
+    assert vit.logits(films[:1], busy=True) == pytest.approx(vit.logits(films[:1]), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("archived", "precision", "version"),
     [
