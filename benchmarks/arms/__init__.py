@@ -1,0 +1,1 @@
+"""The servers under test: ours, and its peers as their own documentation shows them."""

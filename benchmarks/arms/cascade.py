@@ -1,0 +1,30 @@
+"""What the peers have in common: the same checkpoints in the same precision, the same decoder, the same gate.
+
+Everything else, resizing and normalisation included, each of them does as its own documentation does.
+"""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from handlers.image import read_film
+from handlers.metadata import Metadata
+from handlers.reading import FINDING
+from handlers.vit import serving_device, serving_dtype
+
+DEVICE = serving_device()
+DTYPE = serving_dtype(DEVICE)
+
+
+def checkpoint(stage: str) -> Path:
+    return Path(os.environ["PAIR"]) / stage
+
+
+def threshold() -> float:
+    return Metadata.read(checkpoint("binary")).thresholds[FINDING]
+
+
+def open_film(data: bytes) -> Image.Image:
+    """PNG, JPEG or DICOM -> RGB."""
+    return Image.fromarray(read_film(bytes(data))).convert("RGB")

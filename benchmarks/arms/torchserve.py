@@ -1,0 +1,60 @@
+"""A TorchServe with ports, folders and a temporary folder of its own, for the two arms that are workflows."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.arms.arm import ROOT, free_ports
+
+ARCHIVER = Path(sys.executable).with_name("torch-workflow-archiver")
+
+
+def configure(folder: Path) -> None:
+    """The project's own ``config.properties``, with other ports and absolute paths."""
+    inference, management, metrics, grpc_inference, grpc_management, workers, distribution = free_ports(7)
+    own = {
+        "inference_address": f"http://127.0.0.1:{inference}",
+        "management_address": f"http://127.0.0.1:{management}",
+        "metrics_address": f"http://127.0.0.1:{metrics}",
+        "grpc_inference_port": grpc_inference,
+        "grpc_management_port": grpc_management,
+        "initial_worker_port": workers,
+        "initial_distribution_port": distribution,
+    }
+    lines = [line for line in (ROOT / "config.properties").read_text().splitlines() if line.split("=")[0] not in own]
+    lines += [f"{key}={value}" for key, value in own.items()]
+    text = "\n".join(lines).replace("workflows/log4j2.xml", str(ROOT / "workflows" / "log4j2.xml"))
+    (folder / "config.properties").write_text(text + "\n")
+    (folder / "tmp").mkdir()
+    (folder / "logs").mkdir()
+
+
+@contextmanager
+def environment(folder: Path, **more: str) -> Iterator[None]:
+    """TorchServe's pid file and the JVM's unpacked archives go to the folder's own temporary folder."""
+    before = dict(os.environ)
+    os.environ.update({"TMPDIR": str(folder / "tmp"), "TEMP": str(folder / "tmp"), **more})
+    os.environ.pop("TS_CONFIG_FILE", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def pack_workflow(name: str, specification: Path, functions: Path, store: Path) -> Path:
+    options: list[str | Path] = [
+        "--workflow-name",
+        name,
+        "--spec-file",
+        specification,
+        "--handler",
+        functions,
+        "--export-path",
+        store,
+    ]
+    subprocess.run([ARCHIVER, *options], check=True, stdout=subprocess.DEVNULL)
+    return store / f"{name}.war"

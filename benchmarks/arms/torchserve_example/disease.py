@@ -1,0 +1,7 @@
+"""The disease node's entry point: TorchServe takes one handler class from a file."""
+
+from benchmarks.arms.torchserve_example import handler
+
+
+class Node(handler.Disease):
+    pass

@@ -1,0 +1,223 @@
+"""The hardware's limit: both stages in process, films decoded already, no server.
+
+Everything here runs in one child process of the benchmark's (its threads and its memory are nobody else's), through
+the module's functions, which keep the loaded networks between calls.
+"""
+
+import itertools
+import os
+import resource
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handlers.calibration import UNCALIBRATED, calibrated
+from handlers.image import read_film, to_pixels
+from handlers.message import pack, unpack
+from handlers.metadata import Metadata
+from handlers.reading import FINDING, Naming, Screening
+from handlers.vit import Vit, serving_device, serving_dtype
+
+TOLERANCE = 0.005
+"""How far a faster precision may move a probability."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the limit runs: films a batch, dtype by name, threads a stream; as many streams as fill the cores."""
+
+    batch: int
+    dtype: str
+    threads: int
+
+    @property
+    def streams(self) -> int:
+        return max(1, (os.cpu_count() or 1) // self.threads)
+
+
+Films = NDArray[np.uint8]
+
+
+@torch.inference_mode()
+def forward(vit: Vit, films: Films) -> NDArray[np.float32]:
+    """[B, S, S] -> [B, L] by the network alone, on as many threads as torch has been told."""
+    logits = vit.model(pixel_values=vit.inputs(films)).logits.float().cpu().numpy()
+    return calibrated(logits, [UNCALIBRATED] * logits.shape[1])
+
+
+@cache
+def _vits(folder: Path, dtype: str) -> tuple[Vit, Vit]:
+    device = serving_device()
+    return tuple(Vit(folder / stage, device, getattr(torch, dtype)) for stage in ("binary", "disease"))  # type: ignore[return-value]
+
+
+def vits(share: Path, dtype: str) -> tuple[Vit, Vit, float]:
+    """Both networks of a share's folder (every share has the same ones) and its threshold."""
+    binary, disease = _vits((share / "binary" / "config.json").resolve().parents[1], dtype)
+    return binary, disease, Metadata.read(share / "binary").thresholds[FINDING]
+
+
+def probabilities(share: Path, pixels: Films, dtype: str = "float32") -> NDArray[np.float32]:
+    """[N, S, S] -> [N, 15]: p(finding) and the 14, stage 2 run on every film."""
+    binary, disease, _ = vits(share, dtype)
+    parts = [pixels[at : at + 16] for at in range(0, len(pixels), 16)]
+    return np.concatenate([np.hstack([vit.probabilities(part) for vit in (binary, disease)]) for part in parts])
+
+
+def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -> dict[str, Any]:
+    """The best batch size, dtype and thread count of stage 1, one after the other.
+
+    Returns:
+        ``float32`` and ``best``: settings; ``best`` is bfloat16 only where the tolerance allows it or the handlers
+        serve in it, so that like is compared with like. ``tried``: films per second of each. ``bfloat16_difference``:
+        the largest over films and labels.
+    """
+    cores = os.cpu_count() or 1
+    exact, coarse = (probabilities(share, pixels[:16], dtype) for dtype in ("float32", "bfloat16"))
+    difference = float(np.abs(exact - coarse).max())
+    allowed = difference < TOLERANCE or served_dtype() == "bfloat16"
+    dtypes = ["float32", "bfloat16"] if allowed else ["float32"]
+    tried: list[dict[str, Any]] = []
+
+    def rate(setting: Setting) -> float:
+        found = _rate(setting, vits(share, setting.dtype)[0], pixels, seconds)
+        tried.append({**asdict(setting), "stage_1_films_per_second": round(found, 2)})
+        return found
+
+    best: dict[str, tuple[float, Setting]] = {}
+    for dtype in dtypes:
+        of_batches = [Setting(batch, dtype, cores) for batch in batches]
+        best[dtype] = max(((rate(one), one) for one in of_batches), key=lambda pair: pair[0])
+        for threads in range(1, cores):
+            if cores % threads == 0:
+                other = replace(best[dtype][1], threads=threads)
+                best[dtype] = max(best[dtype], (rate(other), other), key=lambda pair: pair[0])
+    fastest = max(best.values(), key=lambda pair: pair[0])[1]
+    return {"float32": best["float32"][1], "best": fastest, "tried": tried, "bfloat16_difference": difference}
+
+
+def _rate(setting: Setting, vit: Vit, pixels: Films, seconds: float) -> float:
+    return _stream(setting, pixels, seconds, lambda films: forward(vit, films))
+
+
+def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: float) -> dict[str, float]:
+    """Both stages, stage 2 on the routed films only, which wait until they fill a batch of their own."""
+    binary, disease, threshold = vits(share, setting.dtype)
+    waiting: list[NDArray[np.uint8]] = []
+    turn, routed, seen = threading.Lock(), 0, 0
+
+    def both(films: Films) -> None:
+        nonlocal routed, seen
+        chosen = films[forward(binary, films)[:, 0] >= threshold]
+        with turn:
+            seen, routed = seen + len(films), routed + len(chosen)
+            waiting.extend(chosen)
+            full = [waiting.pop() for _ in range(setting.batch)] if len(waiting) >= setting.batch else []
+        if full:
+            forward(disease, np.stack(full))
+
+    def rest() -> None:
+        if waiting:
+            forward(disease, np.stack(waiting))
+            waiting.clear()
+
+    spent = time.process_time()
+    rate = _stream(setting, pixels, seconds, both, rest)
+    return {
+        "films_per_second": rate,
+        "disease_runs_per_film": routed / seen,
+        "cpu_seconds_per_film": (time.process_time() - spent) / seen,
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+    }
+
+
+def _stream(
+    setting: Setting,
+    pixels: Films,
+    seconds: float,
+    step: Callable[[Films], object],
+    last: Callable[[], object] = lambda: None,
+) -> float:
+    """Films per second of ``step`` on batches of the films in turn, in as many streams as the setting has."""
+    torch.set_num_threads(setting.threads)
+    step(np.take(pixels, range(setting.batch), axis=0, mode="wrap"))  # lazy initialisation is not the hardware's limit
+    last()
+    numbers, start = itertools.count(), time.perf_counter()
+
+    def stream() -> int:
+        done = 0
+        while not done or time.perf_counter() - start < seconds:
+            at = next(numbers) * setting.batch
+            step(np.take(pixels, range(at, at + setting.batch), axis=0, mode="wrap"))
+            done += setting.batch
+        return done
+
+    with ThreadPoolExecutor(setting.streams) as pool:
+        films = sum(pool.map(lambda _: stream(), range(setting.streams)))
+    last()
+    return films / (time.perf_counter() - start)
+
+
+def single_films(share: Path, films: Sequence[bytes], dtype: str, repeats: int = 3) -> list[float]:
+    """Milliseconds from a film's bytes to its probabilities, one film at a time on every core: each film's median."""
+    binary, disease, threshold = vits(share, dtype)
+    torch.set_num_threads(os.cpu_count() or 1)
+    times: list[list[float]] = [[] for _ in films]
+    for _, (number, film) in itertools.product(range(repeats), enumerate(films)):
+        start = time.perf_counter()
+        pixels = to_pixels(read_film(film), binary.image_size)[None]
+        if forward(binary, pixels)[0, 0] >= threshold:
+            forward(disease, pixels)
+        times[number].append(1000.0 * (time.perf_counter() - start))
+    return [statistics.median(of) for of in times]
+
+
+def parts(share: Path, films: Sequence[bytes]) -> dict[str, float]:
+    """Milliseconds of each step of the served code on a routed film, one film at a time: medians over the films."""
+    screening, naming = Screening(share / "binary", serving_device()), Naming(share / "disease", serving_device())
+    torch.set_num_threads(os.cpu_count() or 1)
+    rows = [_parts_of(film, screening, naming) for film in films]
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def _parts_of(film: bytes, screening: Screening, naming: Naming) -> dict[str, float]:
+    pixels, decode = _timed(lambda: to_pixels(read_film(film), screening.vit.image_size))
+    _, binary_vit = _timed(lambda: screening.vit.probabilities(pixels[None]))
+    screened = screening.screen([film])[0]
+    message, hop = _timed(lambda: unpack(pack(screened)))
+    _, disease_vit = _timed(lambda: naming.vit.probabilities(pixels[None]))
+    (report,), named = _timed(lambda: naming.name([message]))
+    _, words = _timed(report.model_dump_json)
+    reply = max(0.0, named - disease_vit) + words
+    return {"decode": decode, "binary_vit": binary_vit, "hop": hop, "disease_vit": disease_vit, "reply": reply}
+
+
+def _timed(step: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = step()
+    return result, 1000.0 * (time.perf_counter() - start)
+
+
+def hop_bytes(share: Path, films: Sequence[bytes]) -> dict[str, int]:
+    """The largest message between the nodes for an unrouted and for a routed film; 0 where there is none."""
+    screened = Screening(share / "binary", serving_device()).screen(films)
+    sizes = [(getattr(one, "routed", False), len(pack(one))) for one in screened]
+    return {
+        "unrouted": max((size for routed, size in sizes if not routed), default=0),
+        "routed": max((size for routed, size in sizes if routed), default=0),
+    }
+
+
+def served_dtype() -> str:
+    """The precision that the handlers choose on this machine."""
+    return str(serving_dtype(serving_device())).removeprefix("torch.")
