@@ -15,7 +15,7 @@ class Admission:
     """Bounds the films in the house.
 
     A film takes a seat before a byte of its body is read, and keeps it until TorchServe has answered or the deadline
-    has passed. So the bodies in memory are at most ``(places + waiting) * max_bytes``: 128 films of 64 MiB, 8 GiB, with
+    has passed. So the bodies in memory are at most ``(places + waiting) * max_bytes``: 96 films of 64 MiB, 6 GiB, with
     the settings as they are; a radiograph is seldom over 20 MB. One that still arrives holds a seat, never a place.
 
     Args:

@@ -16,7 +16,7 @@ class Settings:
         port: TCP port.
         server: folder of the TorchServe behind it (``config.properties``, ``key_file.json``, ``logs/``).
         secrets: folder of the API keys.
-        places: films that may be with TorchServe at once: both nodes' batches and as many again in their queues,
+        places: films that may be with TorchServe at once: a batch in each node, or one read and one queued,
             far below TorchServe's job queue.
         waiting: films that may wait for a place.
         wait: seconds that a film may wait for a place.
@@ -30,7 +30,7 @@ class Settings:
     port: int = 8000
     server: Path = Path()
     secrets: Path = Path("secrets")
-    places: int = 64
+    places: int = 32
     waiting: int = 64
     wait: float = 5.0
     upload: float = 30.0

@@ -1,16 +1,19 @@
 """Films to TorchServe's workflow and reports back, over one pool of connections on loopback.
 
-What goes out is the film and nothing of its sender's: no header, no file name. A film is sent once; only where
-TorchServe has refused the token, and so never took the film, it is sent again with a new one. Large films take turns:
-TorchServe keeps each several times in a small heap.
+What goes out is the film and nothing of its sender's: no header, no file name. A film is sent once, but where
+TorchServe has refused the token, and so never took the film, or has lost the answer. On a busy machine it loses one in
+thousands, which shows where films sent seconds after it have theirs. Large films take turns: TorchServe keeps each
+several times in a small heap.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx
 from pydantic import ValidationError
@@ -26,6 +29,11 @@ BYTES_AT_ONCE = 128 * 1024 * 1024
 """Of films that are with TorchServe: it keeps each several times, and 64 films of 10 MB end a JVM of 1 GB."""
 HEATMAP_BYTES = 12 * 1024 * 1024
 """That an answer with heatmaps may have, counted with its film: 14 maps of 2560 px, in base64."""
+PASSED = 3.0
+"""Seconds between a film and one that was sent after it and is answered before it, for its answer to count as lost: the
+nodes' queues keep their order, but for films in batches of other workers."""
+LOOK = 0.5
+"""Seconds between looks at that."""
 CONNECT_LIMIT = 5.0
 """Seconds; on loopback a connection is made at once or not at all."""
 
@@ -59,6 +67,7 @@ class Upstream:
         self._room = _Room(BYTES_AT_ONCE)
         self._token: Token | None = None
         self._renewing = asyncio.Lock()
+        self._newest_answered = float("-inf")  # when it was sent, on the monotonic clock
 
     async def read(self, film: bytes, request_id: str, workflow: str, options: dict[str, str]) -> Report | Refusal:
         """One film through ``workflow``. There is no deadline here: the caller sets it.
@@ -77,7 +86,8 @@ class Upstream:
             token = await self._good_token()
             for _ in range(TOKENS_TRIED):
                 headers = {"Authorization": f"Bearer {token}", "X-Request-ID": request_id}
-                response = await self._send(self._film_request(url, headers, film, options))
+                request = partial(self._film_request, url, headers, film, options)
+                response = await self._send_unless_lost(request)
                 if not refused_token(response):
                     return _answer(response, workflow)
                 token = await self._good_token(refused=token)
@@ -90,6 +100,22 @@ class Upstream:
         kind, body = _form(film, options) if options else ("application/octet-stream", [film])
         headers = {**headers, "Content-Type": kind, "Content-Length": str(sum(map(len, body)))}
         return self._http.build_request("POST", url, headers=headers, content=_pieces(body))
+
+    async def _send_unless_lost(self, request: Callable[[], httpx.Request]) -> httpx.Response:
+        """The answer; the film is sent a second time where that of the first is lost."""
+        for again in (True, False):
+            began = time.monotonic()
+            sending = asyncio.create_task(self._send(request()))
+            try:
+                while not sending.done() and not (again and self._newest_answered > began + PASSED):
+                    await asyncio.wait({sending}, timeout=LOOK)
+                if sending.done():
+                    self._newest_answered = max(self._newest_answered, began)
+                    return sending.result()
+            finally:
+                sending.cancel()
+            logger.warning("an answer is lost, the film is sent again", extra={"event": "answer_lost"})
+        raise AssertionError("the second answer is waited for")
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:

@@ -76,6 +76,7 @@ def _read_picture(data: bytes) -> NDArray[np.uint8]:
     except (OSError, SyntaxError) as fault:  # Pillow reports a broken PNG chunk as SyntaxError
         raise RefusedFilm("TruncatedImage", f"the file is cut short or damaged: {fault}") from fault
     if is_png:
+        _check_sums(data, chunks)
         _check_last_row(data, chunks, picture)
     ImageOps.exif_transpose(picture, in_place=True)
     return _grey(picture)
@@ -110,6 +111,14 @@ def _check_colour(picture: Image.Image) -> None:
     apart = np.ptp(np.asarray(sample), axis=2)
     if (share := (apart > COLOURED).mean()) > COLOUR_SHARE:
         raise RefusedFilm("NotARadiograph", f"a picture in colour ({share:.0%} of its pixels): a radiograph is grey")
+
+
+def _check_sums(data: bytes, chunks: list[tuple[bytes, int, int]]) -> None:
+    """Raises RefusedFilm (TruncatedImage) where pixels are not those that were written; Pillow does not look."""
+    view = memoryview(data)
+    for name, start, end in chunks:
+        if name == b"IDAT" and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise RefusedFilm("TruncatedImage", "the file is damaged: a checksum of its pixels is wrong")
 
 
 def _check_last_row(data: bytes, chunks: list[tuple[bytes, int, int]], picture: Image.Image) -> None:

@@ -121,6 +121,54 @@ def through(stub: Stub, work: Callable[[Upstream], Coroutine[Any, Any, Any]]) ->
     return asyncio.run(run())
 
 
+def test_a_film_whose_answer_is_lost_is_sent_again(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PASSED", 0.05)
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    first, end = threading.Event(), threading.Event()
+
+    def lose_the_first(film: bytes) -> tuple[int, str] | None:
+        if film == b"lost" and not first.is_set():
+            first.set()
+            end.wait()
+            return None
+        return 200, report_of(0.75).model_dump_json()
+
+    stub.answer = lose_the_first
+
+    async def work(upstream: Upstream) -> Report | Refusal:
+        lost = asyncio.create_task(upstream.read(b"lost", "a", "chest_xray", {}))
+        await asyncio.to_thread(first.wait)
+        while stub.films.count(b"lost") < 2:
+            await upstream.read(b"later", "b", "chest_xray", {})
+        return await lost
+
+    assert through(stub, work) == report_of(0.75)
+    assert stub.films.count(b"lost") == 2
+    end.set()
+
+
+def test_a_slow_answer_that_no_later_film_has_passed_is_waited_for(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PASSED", 0.0)
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    go = threading.Event()
+
+    def hold(film: bytes) -> tuple[int, str]:
+        go.wait()
+        return 200, report_of(0.75).model_dump_json()
+
+    async def work(upstream: Upstream) -> Report | Refusal:
+        await upstream.read(b"earlier", "a", "chest_xray", {})
+        stub.answer = hold
+        slow = asyncio.create_task(upstream.read(b"slow", "b", "chest_xray", {}))
+        done, _ = await asyncio.wait({slow}, timeout=0.3)
+        assert not done
+        go.set()
+        return await slow
+
+    assert through(stub, work) == report_of(0.75)
+    assert stub.films.count(b"slow") == 1
+
+
 def read(stub: Stub, film: bytes = b"film", options: dict[str, str] | None = None) -> Report | Refusal:
     return through(stub, lambda upstream: upstream.read(film, "request-1", "chest_xray", options or {}))
 

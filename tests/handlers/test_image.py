@@ -268,3 +268,15 @@ def test_pixels_are_a_square_of_the_model_s_size() -> None:
     assert pixels.shape == (32, 32)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels.mean() - WEDGE.mean()) < 1
+
+
+def test_a_png_whose_pixels_do_not_match_their_checksum_is_refused() -> None:
+    whole = encoded(Image.fromarray(WEDGE))
+    place = whole.index(b"IDAT")
+    end = place + 4 + int.from_bytes(whole[place - 4 : place], "big")
+    for at in (end, end + 3):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        with pytest.raises(RefusedFilm, match="checksum") as refused:
+            read_film(bytes(damaged))
+        assert refused.value.type == "TruncatedImage"
