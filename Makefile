@@ -18,7 +18,7 @@ TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config 
 JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap subgroups)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 
-.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench test lint lock clean
+.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench tune test lint lock clean
 help:  ## this list
 	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
@@ -77,6 +77,9 @@ soak: .venv/installed  ## 15 minutes at 80% load through a gateway of its own: n
 bench: .venv/installed  ## serving and training against the hardware's limit, into benchmarks/results/ (QUICK=1: minutes)
 	$(BIN)/python -m benchmarks.serving $(if $(QUICK),--quick)
 	$(BIN)/python benchmarks/training.py $(if $(QUICK),--quick)
+
+tune: .venv/installed  ## choose the workflow's batch size and delay on this machine
+	$(BIN)/python -m benchmarks.tune
 
 test: .venv/installed  ## every test, those against a live TorchServe included
 	$(BIN)/python -m pytest

@@ -35,6 +35,7 @@ class Workflow(Arm):
     """TorchServe with the project's archives, workflow and configuration."""
 
     name = "ours_workflow"
+    specification = WORKFLOWS / f"{WORKFLOW}.yaml"
     _server: Server | None = None
 
     @property
@@ -50,8 +51,7 @@ class Workflow(Arm):
         scratch.mkdir()
         stages = [share / stage for stage in ("binary", "disease")]
         made = [pack_model(stage, Metadata.read(stage), scratch) for stage in stages]
-        specification, functions = WORKFLOWS / f"{WORKFLOW}.yaml", WORKFLOWS / "no_functions.py"
-        made.append(torchserve.pack_workflow(WORKFLOW, specification, functions, scratch))
+        made.append(torchserve.pack_workflow(WORKFLOW, self.specification, WORKFLOWS / "no_functions.py", scratch))
         place(made, store)
         shutil.rmtree(scratch)
         torchserve.configure(folder)
