@@ -15,7 +15,6 @@ from pydicom.data import get_testdata_file
 
 from handlers.report import Report
 from tests.gateway.conftest import Gateway
-from tests.live.conftest import gateway, server  # noqa: F401 (fixtures)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="NO BROWSER TESTS: playwright is not installed")
 
@@ -42,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(MISSING, yellow=True, bold=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it holds an event loop in this thread, which tests of other folders want
 def browser() -> Iterator[Any]:
     if not CHROMIUM:
         pytest.skip(MISSING)
@@ -135,7 +134,7 @@ Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
-def visit(browser, gateway: Gateway, shots: Path) -> Iterator[Visit]:  # noqa: F811
+def visit(browser, gateway: Gateway, shots: Path) -> Iterator[Visit]:
     """Opens the page as a person with a browser like this would see it."""
     visitors: list[Visitor] = []
 
@@ -180,8 +179,8 @@ class Known:
     reports: dict[Path, Report]
 
 
-@pytest.fixture(scope="session")
-def known(browser, gateway: Gateway, film_paths: list[Path]) -> Known:  # noqa: F811
+@pytest.fixture(scope="package")
+def known(browser, gateway: Gateway, film_paths: list[Path]) -> Known:
     reports: dict[Path, Report] = {}
     for film in film_paths[:30]:
         answer = gateway.read(film.read_bytes())

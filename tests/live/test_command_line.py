@@ -62,7 +62,7 @@ def test_a_stranger_s_key_file_is_refused(server: Server, film_paths: list[Path]
 
 
 def test_a_server_that_is_not_up_is_said_so(server: Server, film_paths: list[Path], tmp_path: Path, capsys) -> None:
-    from tests.live.conftest import configure
+    from tests.service import configure
 
     configure(tmp_path)
     assert client.main(["--server", str(tmp_path), str(film_paths[0])]) == 2
@@ -97,7 +97,7 @@ def test_only_the_store_s_archives_can_be_registered(server: Server) -> None:
 
 
 def test_missing_archives_are_named_before_anything_starts(tmp_path: Path) -> None:
-    from tests.live.conftest import configure
+    from tests.service import configure
 
     configure(tmp_path)
     with pytest.raises(ServerError, match=r"lacks binary.mar, disease.mar, chest_xray.war: run 'make archive' first"):

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.keeper import Keeper
 from gateway.upstream import Upstream
-from tests.live.conftest import live_torchserve
+from tests.service import live_torchserve
 from workflows import torchserve
 from workflows.active import Active
 from workflows.server import Server

@@ -10,8 +10,8 @@ import pytest
 
 from tests.gateway.conftest import Gateway
 from tests.live.clients import Load, distinct, is_report_of, read_alone
-from tests.live.conftest import live_gateway, live_torchserve
 from tests.live.footprint import JVM, processes
+from tests.service import live_gateway, live_torchserve
 from workflows import torchserve
 from workflows.server import Server
 

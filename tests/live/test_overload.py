@@ -12,9 +12,9 @@ from PIL import Image
 from gateway.settings import Settings
 from tests.gateway.conftest import Gateway
 from tests.live.clients import Answer, Load, in_turn
-from tests.live.conftest import live_gateway
 from tests.live.footprint import Footprint, cpu_seconds, fill_heap, footprint
 from tests.live.mutants import saved
+from tests.service import live_gateway
 from workflows.server import Server
 
 TIMES = 5
