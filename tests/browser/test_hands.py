@@ -264,6 +264,7 @@ def test_what_is_kept_is_what_was_seen(at_film: Visitor, known: Known, shots: Pa
 def test_clearing_ends_the_visit(at_film: Visitor) -> None:
     at_film.page.locator("#clear").click()
     assert at_film.page.locator(".welcome").is_visible()
+    at_film.page.locator("#films li").wait_for(state="detached")  # drawn with the next frame
     assert at_film.page.locator("#films li").count() == 0
     assert at_film.page.evaluate("document.activeElement.innerText") == "Choose films"
 

@@ -40,7 +40,10 @@ def test_make_serve_says_where_films_go_and_where_the_first_key_lies(server: Ser
     assert said.returncode == 0, said.stderr
     key = Path(settings["CXR_SECRETS"]) / "first.key"
     url = f"http://127.0.0.1:{settings['CXR_PORT']}"
-    assert said.stdout.splitlines()[-1] == f"ready: POST {url}/v1/reports   (key: {key})"
+    assert said.stdout.splitlines()[-2:] == [
+        f"ready: POST {url}/v1/reports   (key: {key})",
+        f"ready: {url}/ in a browser       (it asks for the key)",
+    ]
     film = film_paths[0].read_bytes()
     headers = {"Authorization": f"Bearer {key.read_text().strip()}"}
     answer = httpx.post(f"{url}/v1/reports", content=film, headers=headers, timeout=60)

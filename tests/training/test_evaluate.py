@@ -112,7 +112,12 @@ def test_stages_from_different_splits_are_refused(run: Path, tiny_config, tmp_pa
 def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: Path) -> None:
     archives = archive(run, tmp_path, "2.1.0")
     assert [path.name for path in archives] == ["binary.mar", "disease.mar", "chest_xray.war"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["binary.mar", "chest_xray.war", "disease.mar"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "binary.mar",
+        "chest_xray.war",
+        "disease.mar",
+        "sha256sums",
+    ]
     evaluation = json.loads((run / "evaluation.json").read_text())
     thresholds = evaluation["thresholds"]
     for stage, labels in (("binary", ["Finding"]), ("disease", list(FINDINGS))):

@@ -93,7 +93,14 @@ def assert_complete(path: Path) -> None:
 
 def start(words: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "workflows.score", *words]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore Ctrl-C
+    )
 
 
 def test_every_film_has_a_row_with_its_report_s_probabilities(words, tmp_path: Path, capsys) -> None:
