@@ -59,7 +59,7 @@ def test_a_gateway_of_the_same_code_and_settings_is_left_alone(server: Server, s
     first = gateway_process.running(server)
     gateway_process.start(server)
     assert gateway_process.running(server) == first
-    monkeypatch.setenv("CXR_PLACES", "32")
+    monkeypatch.setenv("CXR_PLACES", "31")
     gateway_process.start(server)
     assert gateway_process.running(server) not in (None, first)
     gateway_process.stop(server)
