@@ -13,6 +13,9 @@ SHELL := /bin/bash
 
 BIN    := .venv/bin
 RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
+# What model_store holds, "RUN PRECISION", and the precision that this RUN is packed in: as told, else as it was.
+PACKED := $(file <model_store/packed)
+SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),float32)
 READER := $(wildcard handlers/*.py)
 TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config model joint optimise metrics run_folder train)
 JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap subgroups)
@@ -52,17 +55,19 @@ $(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
 	$(BIN)/python -m training.report --run $(RUN)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card
-model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter $(RUN),$(file <model_store/packed)),,always)
-	$(BIN)/python -m training.archive --run $(RUN) $(if $(PRECISION),--precision $(PRECISION))
+model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter-out $(PACKED),$(RUN) $(SERVED_IN)),always)
+	$(BIN)/python -m training.archive --run $(RUN) --precision $(SERVED_IN)
 	$(BIN)/python -m workflows.model_card --store model_store --out model_store/MODEL_CARD.md
-	echo $(RUN) > $@
+	echo $(RUN) $(SERVED_IN) > $@
 .PHONY: always
 always:
 
-serve: model_store/packed  ## start TorchServe and the gateway, read one film, say ready (CXR_PORT=8001 for another port)
+# Packed archives are served as they are; a run is packed first where one is named, for the demo, or where none is there.
+NAMED := $(filter-out file,$(origin DATA) $(origin CONFIG) $(if $(PRECISION),named))$(filter demo,$(MAKECMDGOALS))
+serve: $(if $(PACKED),$(if $(NAMED),model_store/packed,.venv/installed),model_store/packed)  ## start TorchServe and the gateway, read one film, say ready (CXR_PORT=8001 for another port)
 	@$(BIN)/python -m workflows.serve
 
-predict: serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
+predict: $(if $(FILMS),,data) serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
 	@$(BIN)/python -m $(if $(FILMS),workflows.client $(FILMS),workflows.demo)
 
 demo: serve  ## everything: install, draw, train, evaluate, archive, serve, read three films

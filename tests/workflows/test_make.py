@@ -50,7 +50,7 @@ def made(tmp_path: Path) -> Path:
     for age, name in enumerate(MADE):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("runs/sample-demo\n")
+        path.write_text("runs/sample-demo float32\n")
         os.utime(path, (2000 + age, 2000 + age))
     return folder
 
@@ -89,3 +89,37 @@ def test_another_data_folder_is_another_run(made: Path) -> None:
     assert "--data.folder mine" in would
     assert "--run runs/mine-small" in would
     assert "sample_data" not in would
+
+
+@pytest.fixture
+def mine(made: Path) -> Path:
+    """The project after a user's own run, packed in bfloat16 after the demo's."""
+    (made / "model_store" / "packed").write_text("runs/mine-small bfloat16\n")
+    return made
+
+
+@pytest.mark.parametrize("step", ["serve", "predict"])
+def test_what_is_packed_is_served_and_never_replaced_by_the_demo(mine: Path, step: str) -> None:
+    os.utime(mine / "training" / "configs" / "demo.yaml", (9000, 9000))
+    would = make(mine, step, "FILMS=a.png")
+    assert "workflows.serve" in would
+    assert "training." not in would
+
+
+def test_the_demo_packs_its_own_pair_again(mine: Path) -> None:
+    would = make(mine, "demo")
+    assert "training.archive --run runs/sample-demo --precision float32" in would
+    assert would.index("training.archive") < would.index("workflows.serve")
+
+
+def test_serving_a_named_run_packs_it_first(mine: Path) -> None:
+    would = make(mine, "serve", "DATA=data/sample")
+    assert "training.archive --run runs/sample-demo" in would
+
+
+def test_another_precision_packs_anew_and_stays(made: Path) -> None:
+    assert "--run runs/sample-demo --precision bfloat16" in make(made, "archive", "PRECISION=bfloat16")
+    (made / "model_store" / "packed").write_text("runs/sample-demo bfloat16\n")
+    assert "training.archive" not in make(made, "archive")
+    os.utime(made / "handlers" / "image.py", (3000, 3000))
+    assert "--run runs/sample-demo --precision bfloat16" in make(made, "archive")
