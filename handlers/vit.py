@@ -13,6 +13,7 @@ from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
 from handlers.calibration import UNCALIBRATED, Platt, calibrated
+from handlers.onednn import compute_by_onednn
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""
@@ -53,6 +54,8 @@ class Vit:
         self.device, self.dtype = device, dtype or serving_dtype(device)
         self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
         self.model.eval().to(device)
+        if device.type == "cpu":
+            compute_by_onednn(self.model)
         self.calibration = calibration
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])

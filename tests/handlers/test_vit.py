@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import ViTForImageClassification
 
 from handlers.reading import Screening
 from handlers.vit import Vit
@@ -66,3 +67,16 @@ def test_bfloat16_moves_a_probability_little(run: Path, films: np.ndarray) -> No
     moved = np.abs(fast.probabilities(films) - exact.probabilities(films))
     assert 0 < moved.max() < 0.02
     assert fast.version("1.0.0") == "1.0.0+bfloat16"
+
+
+def test_onednn_computes_what_torch_does_and_leaves_the_gradients(run: Path, films: np.ndarray) -> None:
+    vit = Vit(run / "disease" / "checkpoint", CPU)
+    plain = ViTForImageClassification.from_pretrained(run / "disease" / "checkpoint").eval()
+    inputs = vit.inputs(films)
+    with torch.inference_mode():
+        assert vit.logits(films) == pytest.approx(plain(pixel_values=inputs).logits.numpy(), abs=1e-5)
+    vit.model(pixel_values=inputs).logits.sum().backward()
+    plain(pixel_values=inputs).logits.sum().backward()
+    (ours, theirs) = (dict(model.named_parameters()) for model in (vit.model, plain))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name].grad, theirs[name].grad) for name in theirs)
