@@ -58,7 +58,10 @@ def forward(vit: Vit, films: Films) -> NDArray[np.float32]:
 @cache
 def _vits(folder: Path, dtype: str) -> tuple[Vit, Vit]:
     device = serving_device()
-    return tuple(Vit(folder / stage, device, getattr(torch, dtype)) for stage in ("binary", "disease"))  # type: ignore[return-value]
+    binary, disease = (Vit(folder / stage, device, getattr(torch, dtype)) for stage in ("binary", "disease"))
+    for vit in (binary, disease):
+        vit.warm_up()  # lazy initialisation is not the hardware's limit
+    return binary, disease
 
 
 def vits(share: Path, dtype: str) -> tuple[Vit, Vit, float]:
@@ -107,65 +110,71 @@ def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -
 
 
 def _rate(setting: Setting, vit: Vit, pixels: Films, seconds: float) -> float:
-    return _stream(setting, pixels, seconds, lambda films: forward(vit, films))
+    def stream() -> Steps:
+        return lambda films: forward(vit, films), lambda: None
+
+    return _in_streams(setting, pixels, seconds, stream)[0]
 
 
 def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: float) -> dict[str, float]:
-    """Both stages, stage 2 on the routed films only, which wait until they fill a batch of their own."""
+    """Both stages, stage 2 on the routed films only, which wait until they fill a batch of their stream's."""
     binary, disease, threshold = vits(share, setting.dtype)
-    waiting: list[NDArray[np.uint8]] = []
-    turn, routed, seen = threading.Lock(), 0, 0
+    routed = itertools.count()
 
-    def both(films: Films) -> None:
-        nonlocal routed, seen
-        chosen = films[forward(binary, films)[:, 0] >= threshold]
-        with turn:
-            seen, routed = seen + len(films), routed + len(chosen)
+    def stream() -> Steps:
+        waiting: list[NDArray[np.uint8]] = []
+
+        def name(number: int) -> None:
+            forward(disease, np.stack(waiting[:number]))
+            del waiting[:number]
+
+        def both(films: Films) -> None:
+            chosen = films[forward(binary, films)[:, 0] >= threshold]
             waiting.extend(chosen)
-            full = [waiting.pop() for _ in range(setting.batch)] if len(waiting) >= setting.batch else []
-        if full:
-            forward(disease, np.stack(full))
+            for _ in chosen:
+                next(routed)
+            if len(waiting) >= setting.batch:
+                name(setting.batch)
 
-    def rest() -> None:
-        if waiting:
-            forward(disease, np.stack(waiting))
-            waiting.clear()
+        return both, lambda: name(len(waiting)) if waiting else None
 
     spent = time.process_time()
-    rate = _stream(setting, pixels, seconds, both, rest)
+    rate, films = _in_streams(setting, pixels, seconds, stream)
     return {
         "films_per_second": rate,
-        "disease_runs_per_film": routed / seen,
-        "cpu_seconds_per_film": (time.process_time() - spent) / seen,
+        "disease_runs_per_film": next(routed) / films,
+        "cpu_seconds_per_film": (time.process_time() - spent) / films,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
     }
 
 
-def _stream(
-    setting: Setting,
-    pixels: Films,
-    seconds: float,
-    step: Callable[[Films], object],
-    last: Callable[[], object] = lambda: None,
-) -> float:
-    """Films per second of ``step`` on batches of the films in turn, in as many streams as the setting has."""
-    torch.set_num_threads(setting.threads)
-    step(np.take(pixels, range(setting.batch), axis=0, mode="wrap"))  # lazy initialisation is not the hardware's limit
-    last()
-    numbers, start = itertools.count(), time.perf_counter()
+Steps = tuple[Callable[[Films], object], Callable[[], object]]
+"""What a stream does with a batch, and what it has left to do at its end."""
 
-    def stream() -> int:
-        done = 0
+
+def _in_streams(setting: Setting, pixels: Films, seconds: float, stream: Callable[[], Steps]) -> tuple[float, int]:
+    """Films per second of batches of the films in turn, in as many streams as the setting has, and how many they were.
+
+    The rate is the sum of the streams' own ones: one that has ended leaves its core idle, and that is no limit.
+    """
+    numbers = itertools.count()
+    together = threading.Barrier(setting.streams)
+
+    def run() -> tuple[float, int]:
+        torch.set_num_threads(setting.threads)
+        step, last = stream()
+        together.wait()
+        done, start = 0, time.perf_counter()
         while not done or time.perf_counter() - start < seconds:
             at = next(numbers) * setting.batch
             step(np.take(pixels, range(at, at + setting.batch), axis=0, mode="wrap"))
             done += setting.batch
-        return done
+        last()
+        return done / (time.perf_counter() - start), done
 
     with ThreadPoolExecutor(setting.streams) as pool:
-        films = sum(pool.map(lambda _: stream(), range(setting.streams)))
-    last()
-    return films / (time.perf_counter() - start)
+        ran = list(pool.map(lambda _: run(), range(setting.streams)))
+    return sum(rate for rate, _ in ran), sum(films for _, films in ran)
 
 
 def single_films(share: Path, films: Sequence[bytes], dtype: str, repeats: int = 3) -> list[float]:

@@ -22,10 +22,11 @@ from training.model import build_model, save_checkpoint
 
 SIZES = {
     "base": SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16),
-    "small": SizesConfig(hidden=192, layers=12, heads=3, mlp=768, patch=16),
+    "small": SizesConfig(hidden=384, layers=12, heads=6, mlp=1536, patch=16),
+    "tiny": SizesConfig(hidden=192, layers=12, heads=3, mlp=768, patch=16),
 }
-"""ViT-B/16 (Dosovitskiy et al., ICLR 2021, table 1), and ViT-Ti/16 (Touvron et al., "Training data-efficient image
-transformers", ICML 2021, table 1), whose run costs about as much as a film's decoding: it shows the overhead."""
+"""ViT-B/16 (Dosovitskiy et al., ICLR 2021, table 1), and ViT-S/16 and ViT-Ti/16 (Touvron et al., "Training
+data-efficient image transformers", ICML 2021, table 1). Small shows the overhead; tiny costs as much as decoding."""
 IMAGE_SIZE = 224
 LABELS = {"binary": [FINDING], "disease": list(FINDINGS)}
 SPREAD = 1.0

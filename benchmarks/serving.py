@@ -38,10 +38,12 @@ from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
 from benchmarks.plan import ALL, FULL, QUICK, Cell, Plan
+from workflows.torchserve import MALLOC
 
 OUT = Path(__file__).parent / "results" / "serving.json"
 NIH = ROOT.parent / "shared" / "nih-1024"
 SAMPLE = ROOT / "data" / "sample"
+PAIRS = ("tiny", "small", "base")
 SINGLE_FILMS = 16
 """Films whose way is timed one by one."""
 
@@ -50,11 +52,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
     parser.add_argument("--films", type=Path, default=NIH if NIH.exists() else SAMPLE, help="folder with PNG films")
     parser.add_argument("--quick", action="store_true", help="fewer films, conditions and peers")
-    parser.add_argument("--pairs", nargs="+", choices=("small", "base"), default=["small", "base"])
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--arms", nargs="+", choices=ALL, default=list(ALL))
     parser.add_argument("--out", type=Path, default=OUT, help="the JSON document (%(default)s)")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # or the servers would stay up
+    os.environ.update(MALLOC)  # for the limit and every server alike
     started = time.monotonic()
     document = {"quick": chosen.quick, "date": datetime.date.today().isoformat(), **machine()}
     bench = Bench(QUICK if chosen.quick else FULL, chosen.films, tuple(chosen.arms))
