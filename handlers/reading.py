@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
 from handlers.heatmap import Wanted, findings_asked, heatmaps_of
-from handlers.image import RefusedFilm, read_film, to_pixels
+from handlers.image import read_film, to_pixels
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
-from handlers.refused import CODES
+from handlers.refused import CODES, RefusedFilm
 from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
-from handlers.vit import Vit, serving_dtype
+from handlers.vit import Vit, give_way, serving_dtype
 
 FINDING = "Finding"
 """Stage 1's one label."""
@@ -57,7 +57,7 @@ class Decoding(Generic[Picture]):
     def __init__(self, decode: Callable[[bytes], Picture | Refusal]) -> None:
         self._decode = decode
         self._at_once = os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode")
+        self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode", give_way)
 
     def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
         """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""

@@ -1,6 +1,10 @@
 """A ViT says of a film the same alone and in a batch, and says so where it runs in less than float32."""
 
 import json
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import torch
 from transformers import ViTForImageClassification
 
 from handlers.reading import Screening
-from handlers.vit import Vit
+from handlers.vit import Vit, give_way
 from training.archive import metadata_of
 
 CPU = torch.device("cpu")
@@ -80,3 +84,12 @@ def test_onednn_computes_what_torch_does_and_leaves_the_gradients(run: Path, fil
     (ours, theirs) = (dict(model.named_parameters()) for model in (vit.model, plain))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name].grad, theirs[name].grad) for name in theirs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no nice value of its own")
+def test_threads_that_compute_give_way_and_the_process_does_not() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        niced = pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result()
+    assert niced == max(5, before)
+    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before
