@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway import openapi, page
 from gateway.admission import Admission
@@ -27,9 +27,11 @@ from gateway.reports import Reports
 from gateway.settings import Settings
 from gateway.studies import Studies
 from gateway.upstream import Upstream
-from handlers.report import Report
 from workflows.active import Active
 from workflows.server import Server
+
+HUNG_UP = 499
+"""For the log alone: nobody is there to read it (nginx's number)."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,6 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(admission)
     keys = Keys(settings.secrets / KEYS_FILE)
     readings = Readings(settings.deadline, active, admission, upstream, keeper, metrics)
-    reports = Reports(settings, keys, admission, readings, metrics)
     health = Health(admission, keeper, active)
 
     app = FastAPIOffline(
@@ -64,17 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Journal)
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_api_route(
-        "/v1/reports",
-        reports.post,
-        methods=["POST"],
-        summary="Read one film",
-        description="One film in, its report out.",
-        response_model=Report,
-        responses=openapi.RESPONSES,
-        openapi_extra=openapi.REQUEST,
-        dependencies=[Security(HTTPBearer(auto_error=False, description="a key of `python -m gateway.keys make`"))],
-    )
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_api_route("/health/live", health.live, summary="The process runs")
     not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Films are not taken."}}
     app.add_api_route("/health/ready", health.ready, responses=not_ready, summary="Films are taken")
@@ -83,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def show_metrics() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    Reports(settings, keys, admission, readings, metrics).mount(app)
     Films(settings, keys, admission).mount(app)
     Studies(settings, keys, admission, readings, metrics).mount(app)
     Model(server, active).mount(app)
@@ -120,3 +112,8 @@ async def _answer_http_exception(request: Request, fault: Exception) -> Response
     assert isinstance(fault, HTTPException)
     kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(fault.status_code, "MalformedRequest")
     return await _answer_problem(request, Problem(kind, str(fault.detail), headers=fault.headers))
+
+
+async def _answer_nobody(request: Request, fault: Exception) -> Response:
+    """The client hung up before its film was read."""
+    return Response(status_code=HUNG_UP)

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from handlers.image import RefusedFilm, read_film
-from handlers.refused import CODES
+from handlers.image import read_film
+from handlers.refused import CODES, RefusedFilm
 from handlers.report import Refusal
 
 SECONDS = 15.0

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import openapi
@@ -22,8 +22,6 @@ PICTURE: dict[str, Any] = {
     "description": "8-bit grey PNG at the film's full resolution, windowed, dense structures bright.",
     "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
 }
-HUNG_UP = 499
-"""For the log alone: nobody is there to read it (nginx's number)."""
 
 
 class Films:
@@ -63,14 +61,11 @@ class Films:
         record.key = holder_of(request, self._keys)
         if request.query_params:
             raise Problem("UnknownParameter", "this page takes no query parameters")
-        try:
-            with self._admission.seat():
-                film = await read_film(request, self._settings.max_bytes, self._settings.upload)
-                record.bytes = len(film)
-                async with self._line.place():
-                    answer = await self._darkroom.develop(film)
-        except ClientDisconnect:
-            return Response(status_code=HUNG_UP)
+        with self._admission.seat():
+            film = await read_film(request, self._settings.max_bytes, self._settings.upload)
+            record.bytes = len(film)
+            async with self._line.place():
+                answer = await self._darkroom.develop(film)
         if isinstance(answer, Refusal):
             raise Problem.of_refusal(answer)
         return Response(answer, media_type="image/png", headers={"Cache-Control": "no-store"})

@@ -1,5 +1,7 @@
 """``GET /model``: the card of the two models that are served."""
 
+import logging
+
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
@@ -10,6 +12,8 @@ from workflows.active import Active
 from workflows.model_card import CardError, model_card_html
 from workflows.register import archives_of
 from workflows.server import Server
+
+logger = logging.getLogger(__name__)
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 """The card is one file with its style in it, and no script."""
@@ -41,5 +45,6 @@ class Model:
                 self._card = await run_in_threadpool(model_card_html, self._server.store, name)
                 self._stamp = stamp
         except (CardError, OSError) as fault:
-            raise Problem("NotReady", f"there is no model card: {fault}") from None
+            logger.error("no model card of %s: %s", name, fault)
+            raise Problem("NotReady", f"there is no model card: the archives of {name} cannot be read") from None
         return HTMLResponse(self._card, headers={**HEADERS, "Content-Security-Policy": POLICY})

@@ -5,11 +5,13 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import Annotated, TypeVar
 
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gateway import openapi
 from gateway.admission import Admission
-from gateway.bearer import holder_of
+from gateway.bearer import BEARER, holder_of
 from gateway.body import read_film
 from gateway.keys import Keys
 from gateway.logs import Record
@@ -23,8 +25,6 @@ from handlers.report import Refusal, Report
 Answer = TypeVar("Answer")
 
 OPTION = "heatmaps"
-HUNG_UP = 499
-"""For the log alone: nobody is there to read it (nginx's number)."""
 
 
 class Reports:
@@ -40,6 +40,20 @@ class Reports:
     ) -> None:
         self._settings, self._keys, self._admission = settings, keys, admission
         self._readings, self._metrics = readings, metrics
+
+    def mount(self, app: FastAPI) -> None:
+        """The route, and what ``/docs`` says of it."""
+        app.add_api_route(
+            "/v1/reports",
+            self.post,
+            methods=["POST"],
+            summary="Read one film",
+            description="One film in, its report out.",
+            response_model=Report,
+            responses=openapi.RESPONSES,
+            openapi_extra=openapi.REQUEST,
+            dependencies=[BEARER],
+        )
 
     async def post(self, request: Request, heatmaps: Annotated[str | None, HEATMAPS] = None) -> Response:
         """The route. ``heatmaps`` stands there for ``/docs``; what counts is the whole query.
@@ -61,7 +75,7 @@ class Reports:
             raise
         except ClientDisconnect:
             outcome = "hung_up"
-            return Response(status_code=HUNG_UP)
+            raise
         finally:
             self._metrics.requests.labels(outcome).inc()
 

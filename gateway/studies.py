@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway import openapi
@@ -39,8 +39,6 @@ REQUEST: dict[str, Any] = {
         "content": {FORM: {"schema": {"type": "object", "properties": {FIELD: FILMS}, "required": [FIELD]}}},
     },
 }
-HUNG_UP = 499
-"""For the log alone: nobody is there to read it (nginx's number)."""
 
 
 class Studies:
@@ -78,11 +76,8 @@ class Studies:
         if request.query_params:
             raise Problem("UnknownParameter", "this page takes no query parameters")
         self._readings.check_open()
-        try:
-            with self._readings.timed("upload", record):
-                films = await read_study(request, self._settings.max_bytes, self._settings.upload, self._admission)
-        except ClientDisconnect:
-            return Response(status_code=HUNG_UP)
+        with self._readings.timed("upload", record):
+            films = await read_study(request, self._settings.max_bytes, self._settings.upload, self._admission)
         record.bytes = sum(len(film.data) for film in films)
         # Begun before the answer is: a client who has hung up by then must not keep the seats.
         turns = asyncio.Semaphore(AT_ONCE)
