@@ -24,7 +24,7 @@ from benchmarks.arms.ours import WORKFLOWS, Workflow
 from benchmarks.films import decoded, film_paths
 from benchmarks.pairs import IMAGE_SIZE, make_pair
 from benchmarks.serving import NIH, SAMPLE, say
-from workflows.client import WORKFLOW
+from workflows.active import WORKFLOW
 
 SPECIFICATION = WORKFLOWS / f"{WORKFLOW}.yaml"
 BATCH_SIZES = (8, 16, 32)

@@ -1,4 +1,4 @@
-"""PNG chunks and JPEG segments, walked before a decoder does: what they claim is limited first."""
+"""What a file is by its first bytes; PNG chunks and JPEG segments, walked and limited before a decoder walks them."""
 
 import struct
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from handlers.refused import RefusedFilm
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+DICOM = slice(128, 132)
+"""Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
 MAX_CHUNKS = 20_000
 """Of a PNG file; 64 MB in the usual 8 kB chunks. Pillow walks chunks, and segments, in Python: microseconds each."""
 MAX_SEGMENTS = 2_000
@@ -28,6 +30,10 @@ class JpegHeader:
     columns: int
     components: int
     precision: int
+
+
+def is_dicom(head: bytes) -> bool:
+    return head[DICOM] == b"DICM"
 
 
 def jpeg_header(data: bytes) -> JpegHeader:

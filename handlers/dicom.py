@@ -22,8 +22,6 @@ from handlers.refused import MAX_PIXELS, RefusedFilm, check_frames, check_size
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module="pydicom")
 
-MAGIC = slice(128, 132)
-"""Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
 MAX_HEADER = 2 * 2**20
 """Bytes before the pixels: parsing costs microseconds an element, and an element can be 8 bytes."""
 MAX_READS = 20_000

@@ -23,7 +23,7 @@ LONGEST = 2560
 FILMS_AT_ONCE = 2
 """A ViT-B/16 takes some 170 MB each, activations included, and on a CPU a second each: time is looked at between."""
 SECONDS = 8.0
-"""For all maps of a batch, whose other films wait; the gateway restarts a TorchServe that is silent for 20 s."""
+"""For all maps of a batch, whose other films wait; the gateway restarts a TorchServe that is silent for long."""
 
 logger = logging.getLogger(__name__)
 

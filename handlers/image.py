@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from handlers import dicom
-from handlers.containers import JPEG, PNG, jpeg_header, png_chunks
+from handlers.containers import JPEG, PNG, is_dicom, jpeg_header, png_chunks
 from handlers.refused import MAX_BYTES, RefusedFilm, check_frames, check_size
-
-__all__ = ["RefusedFilm", "read_film", "to_pixels"]
 
 COLOURED, COLOUR_SHARE = 32, 0.1
 """A picture is in colour where more than this share of its pixels have channels further apart than that. JPEG's own
@@ -36,7 +34,7 @@ def read_film(data: bytes) -> NDArray[np.uint8]:
     if len(data) > MAX_BYTES:
         raise RefusedFilm("ImageTooLarge", f"a file of {len(data)} bytes: a film has at most {MAX_BYTES}")
     try:
-        return dicom.read_dicom(data) if data[dicom.MAGIC] == b"DICM" else _read_picture(data)
+        return dicom.read_dicom(data) if is_dicom(data) else _read_picture(data)
     except RefusedFilm:
         raise
     except MemoryError as fault:

@@ -6,45 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arms.torchserve import configure, environment
 from gateway.settings import Settings
-from tests.conftest import ports_that_are_free
 from tests.gateway.conftest import Gateway
 from training.archive import archive
 from workflows.serve import serve, stop
 from workflows.server import Server
 
-ROOT = Path(__file__).parents[1]
-
-
-def configure(folder: Path) -> None:
-    """The project's own configuration, with other ports and absolute paths."""
-    inference, management, metrics, grpc_inference, grpc_management, workers, distribution = ports_that_are_free(7)
-    own = {
-        "inference_address": f"http://127.0.0.1:{inference}",
-        "management_address": f"http://127.0.0.1:{management}",
-        "metrics_address": f"http://127.0.0.1:{metrics}",
-        "grpc_inference_port": grpc_inference,
-        "grpc_management_port": grpc_management,
-        "initial_worker_port": workers,
-        "initial_distribution_port": distribution,
-    }
-    lines = [line for line in (ROOT / "config.properties").read_text().splitlines() if line.split("=")[0] not in own]
-    lines += [f"{key}={value}" for key, value in own.items()]
-    text = "\n".join(lines).replace("workflows/log4j2.xml", str(ROOT / "workflows" / "log4j2.xml"))
-    (folder / "config.properties").write_text(text + "\n")
-
 
 @contextmanager
 def live_torchserve(run: Path, folder: Path) -> Iterator[Server]:
     """Up, with the workflow registered and one film read; stopped at the end."""
-    (folder / "tmp").mkdir()
     archive(run, folder / "model_store", "1.0.0")
     configure(folder)
-    with pytest.MonkeyPatch.context() as environment:
-        # TorchServe's pid file and the JVM's unpacked archives: two servers on a machine must not share them.
-        environment.setenv("TMPDIR", str(folder / "tmp"))
-        environment.setenv("TEMP", str(folder / "tmp"))
-        environment.delenv("TS_CONFIG_FILE", raising=False)
+    with environment(folder):
         one = Server.of_folder(folder)
         serve(one)
         yield one

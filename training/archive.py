@@ -26,11 +26,11 @@ from handlers.metadata import METADATA_FILE, Metadata, Precision
 from handlers.reading import FINDING
 from handlers.vit import PREPROCESSOR_FILE
 from training.data import DataError
+from workflows.active import WORKFLOW
 from workflows.sums import sha256_of, write_sums
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"
-WORKFLOW = "chest_xray"
 LIBRARIES = (
     "torch",
     "torchvision",

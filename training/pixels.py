@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from handlers.image import RefusedFilm, read_film, to_pixels
+from handlers.image import read_film, to_pixels
+from handlers.refused import RefusedFilm
 from training.data import Films, refuse
 
 HANDLERS = Path(__file__).parent.parent / "handlers"

@@ -25,7 +25,7 @@ from handlers.calibration import Platt, calibrated
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.reading import FINDING
-from training.archive import WORKFLOW, pack_model, place
+from training.archive import pack_model, place
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
 from training.data import DataError, Films, locate, read_table
 from training.evaluate import LABELS, STAGES, both_logits, read_sensitivity, targets_of
@@ -34,6 +34,7 @@ from training.gate import Scored, choose_gate, gate_table
 from training.labels import LabelError
 from training.pixels import load_pixels
 from training.thresholds import disease_thresholds
+from workflows.active import WORKFLOW
 
 FEWEST_FILMS, FEWEST_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
-from workflows.active import WORKFLOW as WORKFLOW
 from workflows.active import Active
 from workflows.report_table import print_answer
 from workflows.server import Server, ServerError

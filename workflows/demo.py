@@ -7,7 +7,7 @@ import pandas as pd
 from pydicom.data import get_testdata_file
 
 from handlers.findings import NO_FINDING
-from workflows.client import WORKFLOW
+from workflows.active import WORKFLOW
 from workflows.client import main as read_films
 from workflows.server import KEY_FILE, Server
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from handlers.containers import DICOM, JPEG, PNG, is_dicom
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 """A file of such a name is meant as a film: what is wrong with it is said in its row. Any other is looked into."""
-PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-DICOM_PREFIX = slice(128, 132)
-"""Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
 DICOM_INDEX = "DICOMDIR"
 """PS3.10, section 8.6: a list of the DICOM files of its folder, and no film."""
 
@@ -94,8 +93,8 @@ def _is_film(path: str) -> bool:
     if os.path.basename(path) == DICOM_INDEX or not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        head = file.read(DICOM_PREFIX.stop)
-    return head.startswith(PICTURES) or head[DICOM_PREFIX] == b"DICM"
+        head = file.read(DICOM.stop)
+    return head.startswith((PNG, JPEG)) or is_dicom(head)
 
 
 def _by_name(folder: Path) -> dict[str, list[str]]:

@@ -21,28 +21,21 @@ from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.report import Report, parse_answer
 from training.archive import pack_model, place
-from workflows.client import WORKFLOW, read
+from workflows.active import WORKFLOW
+from workflows.client import read
 from workflows.register import probe_film
-from workflows.serve import serve, stop
+from workflows.serve import serve
 from workflows.server import Server, ServerError
-from workflows.torchserve import running
 
 WORKFLOWS = ROOT / "workflows"
 CONTENT = "application/octet-stream"
 
 
-class Workflow(Arm):
+class Workflow(torchserve.TorchServeArm):
     """TorchServe with the project's archives, workflow and configuration."""
 
     name = "ours_workflow"
     specification = WORKFLOWS / f"{WORKFLOW}.yaml"
-    _server: Server | None = None
-
-    @property
-    def server(self) -> Server:
-        if self._server is None:
-            raise ArmError("it is not up")
-        return self._server
 
     def start(self, share: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,11 +55,6 @@ class Workflow(Arm):
         except ServerError as fault:
             raise ArmError(str(fault)) from fault
 
-    def stop(self) -> None:
-        if self._server is not None:
-            stop(self._server)
-            self._server = None
-
     def target(self, films: Sequence[bytes]) -> Target:
         read(self.server, probe_film())  # renews the token where it has expired
         address = urlsplit(self.server.inference)
@@ -80,9 +68,6 @@ class Workflow(Arm):
 
     def probabilities(self, body: bytes) -> list[float]:
         return report_probabilities(body)
-
-    def processes(self) -> list[psutil.Process]:
-        return running(self._server) if self._server else []
 
     def counts(self) -> dict[str, int]:
         """Once they stand still: a worker reports its counters just after it has answered."""

@@ -7,9 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.arms.arm import ROOT, free_ports
+import psutil
+
+from benchmarks.arms.arm import ROOT, Arm, ArmError, free_ports
+from workflows import torchserve
+from workflows.server import Server
 
 ARCHIVER = Path(sys.executable).with_name("torch-workflow-archiver")
+
+
+class TorchServeArm(Arm):
+    """What ``start`` has put under ``_server``, and its end."""
+
+    _server: Server | None = None
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            raise ArmError("it is not up")
+        return self._server
+
+    def stop(self) -> None:
+        if self._server is not None:
+            torchserve.end(self._server)
+            self._server = None
+
+    def processes(self) -> list[psutil.Process]:
+        return torchserve.running(self._server) if self._server else []
 
 
 def configure(folder: Path) -> None:

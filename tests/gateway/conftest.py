@@ -196,12 +196,12 @@ class Gateway:
     def read(self, film: bytes | Iterator[bytes], **request: Any) -> httpx.Response:
         """``POST /v1/reports`` with the key."""
         headers = {"Authorization": f"Bearer {self.key}", **request.pop("headers", {})}
-        return self._call("POST", "/v1/reports", content=film, headers=headers, **request)
+        return self.call("POST", "/v1/reports", content=film, headers=headers, **request)
 
     def get(self, path: str) -> httpx.Response:
-        return self._call("GET", path)
+        return self.call("GET", path)
 
-    def _call(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         return httpx.request(method, f"{self.url}{path}", timeout=PATIENCE, verify=False, **request)
 
     def open(self, sent: bytes, *headers: str) -> socket.socket:

@@ -2,123 +2,29 @@
 
 import asyncio
 import gc
-import json
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import upstream as module
-from gateway.keeper import Keeper, State
 from gateway.upstream import NotServed, Unreachable, Upstream
 from handlers.report import Refusal, Report
 from tests.gateway.conftest import report_of
-from workflows.active import Active
-from workflows.server import KEY_FILE, Server
-
-REFUSED_TOKEN = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
-
-
-class Stub(ThreadingHTTPServer):
-    """Speaks as TorchServe does.
-
-    Attributes:
-        films: bodies that it took, in order.
-        headers: of each.
-        renewals: how often a new token was asked for.
-        answer: what it does with a film: a status and a body, or None to hang up.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.films, self.headers, self.renewals = folder, [], [], 0
-        self.held = threading.Semaphore(1000)
-        self.answer: Callable[[bytes], tuple[int, str] | None] = lambda _: (200, report_of(0.75).model_dump_json())
-        self.lock = threading.Lock()
-        self.inside = self.most_bytes = 0
-        self.set_token("token-0", timedelta(hours=1))
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hung up before its answer."""
-
-    def set_token(self, token: str, valid: timedelta) -> None:
-        self.token = token
-        expires = (datetime.now(UTC) + valid).isoformat().replace("+00:00", "123Z")
-        keys = {"inference": {"key": token, "expiration time": expires}, "API": {"key": "api"}}
-        (self.folder / KEY_FILE).write_text(json.dumps(keys))
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Stub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        assert self.path == "/token?type=inference"
-        assert self.headers["Authorization"] == "Bearer api"
-        with self.server.lock:
-            self.server.renewals += 1
-            self.server.set_token(f"token-{self.server.renewals}", timedelta(hours=1))
-        self._say(200, "")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Authorization"] != f"Bearer {self.server.token}":
-            return self._say(400, REFUSED_TOKEN)
-        with self.server.lock:
-            self.server.films.append(body)
-            self.server.headers.append(dict(self.headers))
-            self.server.inside += len(body)
-            self.server.most_bytes = max(self.server.most_bytes, self.server.inside)
-        answer = self.server.answer(body)
-        with self.server.lock:
-            self.server.inside -= len(body)
-        if answer is None:
-            self.close_connection = True
-            return None
-        return self._say(*answer)
-
-    def _say(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
+from tests.gateway.torchserve_stub import REFUSED_TOKEN, Stub, started, through
+from workflows.server import KEY_FILE
 
 
 @pytest.fixture
 def stub(tmp_path: Path) -> Iterator[Stub]:
-    one = Stub(tmp_path)
-    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
-    yield one
-    one.shutdown()
-    one.server_close()
-
-
-def server_of(stub: Stub) -> Server:
-    address = f"http://127.0.0.1:{stub.server_address[1]}"
-    return Server(stub.folder, address, address, address, stub.folder)
-
-
-def through(stub: Stub, work: Callable[[Upstream], Coroutine[Any, Any, Any]]) -> Any:
-    async def run() -> Any:
-        upstream = Upstream(server_of(stub), places=64)
-        try:
-            return await work(upstream)
-        finally:
-            await upstream.aclose()
-
-    return asyncio.run(run())
+    with started(tmp_path) as one:
+        yield one
 
 
 def test_a_film_whose_answer_is_lost_is_sent_again(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,84 +239,3 @@ def test_a_film_that_is_given_up_leaves_its_room_to_the_next(stub: Stub, monkeyp
 
     assert through(stub, work) == report_of(0.75)
     release.set()
-
-
-def watched(stub: Stub, work: Callable[[Keeper], Coroutine[Any, Any, None]]) -> None:
-    async def run(upstream: Upstream) -> None:
-        keeper = Keeper(server_of(stub), upstream, Active(stub.folder / "active"), patience=3600)
-        watching = asyncio.create_task(keeper.run())
-        await work(keeper)
-        watching.cancel()
-
-    through(stub, run)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-def test_ready_only_after_a_film_has_gone_through(stub: Stub) -> None:
-    release = threading.Event()
-
-    def slow(_: bytes) -> tuple[int, str]:
-        release.wait()
-        return 200, report_of(0.1).model_dump_json()
-
-    stub.answer = slow
-
-    async def work(keeper: Keeper) -> None:
-        await until(lambda: len(stub.films) == 1)
-        assert (keeper.ready, keeper.state) == (False, State.STARTING)
-        release.set()
-        await until(lambda: keeper.ready)
-
-    watched(stub, work)
-
-
-def test_a_film_that_fails_is_doubted_by_a_probe_and_not_believed_alone(stub: Stub) -> None:
-    async def work(keeper: Keeper) -> None:
-        await until(lambda: keeper.ready)
-        probes = len(stub.films)
-        keeper.failed()
-        await until(lambda: len(stub.films) == probes + 1)
-        assert keeper.ready
-
-    watched(stub, work)
-
-
-def test_not_ready_while_probes_fail_and_ready_again_after(stub: Stub) -> None:
-    async def work(keeper: Keeper) -> None:
-        await until(lambda: keeper.ready)
-        good, stub.answer = stub.answer, lambda _: (500, "a worker died")
-        keeper.failed()
-        await until(lambda: keeper.state is State.FAILING)
-        stub.answer = good
-        await until(lambda: keeper.ready)
-
-    watched(stub, work)
-
-
-def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub) -> None:
-    seen: list[State] = []
-
-    async def work(keeper: Keeper) -> None:
-        await until(lambda: keeper.ready)
-        probes = len(stub.films)
-        release = threading.Event()
-
-        def fail_slowly(_: bytes) -> tuple[int, str]:
-            release.wait()
-            return 500, "overloaded"
-
-        stub.answer = fail_slowly
-        keeper.failed()
-        await until(lambda: len(stub.films) == probes + 1)
-        keeper.saw()  # a client's film comes back meanwhile
-        release.set()
-        keeper.failed()
-        await until(lambda: len(stub.films) == probes + 2 or bool(seen.append(keeper.state)))
-
-    watched(stub, work)
-    assert set(seen) == {State.READY}

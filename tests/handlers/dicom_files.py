@@ -11,7 +11,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from handlers.image import RefusedFilm, read_film
+from handlers.image import read_film
+from handlers.refused import RefusedFilm
 
 WEDGE = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 NOISE = np.random.default_rng(0).integers(0, 4096, (96, 80)).astype(np.uint16)

@@ -15,7 +15,8 @@ from pydicom.data import get_testdata_file
 
 from handlers import codec_process, frames
 from handlers.codec_process import CodecFault, CodecProcess
-from handlers.image import RefusedFilm, read_film
+from handlers.image import read_film
+from handlers.refused import RefusedFilm
 from tests.handlers.dicom_files import (
     NOISE,
     WEDGE,

@@ -20,8 +20,7 @@ from handlers.image import read_film, to_pixels
 from handlers.metadata import Metadata
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, parse_answer
-from handlers.vit import PREPROCESSOR_FILE, Vit
-from training.archive import metadata_of
+from handlers.vit import Vit
 
 CPU = torch.device("cpu")
 
@@ -38,20 +37,6 @@ class Counters:
 
 def context_of(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(system_properties={"model_dir": str(folder), "gpu_id": None}, metrics=Counters())
-
-
-@pytest.fixture(scope="module")
-def unpacked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What TorchServe's unpacked archives hold, as far as the handlers read them."""
-    evaluation = json.loads((run / "evaluation.json").read_text())
-    folders = {}
-    for stage in ("binary", "disease"):
-        folders[stage] = tmp_path_factory.mktemp(stage)
-        for name in ("config.json", "model.safetensors", PREPROCESSOR_FILE):
-            (folders[stage] / name).write_bytes((run / stage / "checkpoint" / name).read_bytes())
-        metadata = metadata_of(run, stage, evaluation, "1.0.0")
-        (folders[stage] / "metadata.json").write_text(metadata.model_dump_json())
-    return folders
 
 
 @pytest.fixture

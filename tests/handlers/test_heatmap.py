@@ -21,26 +21,17 @@ from handlers.image import read_film, to_pixels
 from handlers.message import pack
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, Score, parse_answer
-from handlers.vit import PREPROCESSOR_FILE, Vit
-from training.archive import metadata_of
+from handlers.vit import Vit
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def stages(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Screening, Naming]:
+def stages(unpacked: dict[str, Path]) -> tuple[Screening, Naming]:
     """Both stages; every film is routed."""
-    evaluation = json.loads((run / "evaluation.json").read_text())
-    folders = {}
-    for stage in ("binary", "disease"):
-        folders[stage] = tmp_path_factory.mktemp(stage)
-        for name in ("config.json", "model.safetensors", PREPROCESSOR_FILE):
-            (folders[stage] / name).write_bytes((run / stage / "checkpoint" / name).read_bytes())
-        metadata = metadata_of(run, stage, evaluation, "1.0.0")
-        (folders[stage] / "metadata.json").write_text(metadata.model_dump_json())
-    screening = Screening(folders["binary"], CPU)
+    screening = Screening(unpacked["binary"], CPU)
     screening.threshold = 0.0
-    return screening, Naming(folders["disease"], CPU)
+    return screening, Naming(unpacked["disease"], CPU)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from PIL import Image
 
 from handlers import image
 from handlers.containers import PNG
-from handlers.image import RefusedFilm, read_film, to_pixels
-from handlers.refused import CODES
+from handlers.image import read_film, to_pixels
+from handlers.refused import CODES, RefusedFilm
 
 WEDGE = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 PHOTOGRAPH = np.stack([WEDGE, WEDGE[:, ::-1], np.full_like(WEDGE, 90)], axis=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arms.torchserve import configure
 from handlers.report import parse_answer
 from workflows import client
 from workflows.demo import curl_line
@@ -62,8 +63,6 @@ def test_a_stranger_s_key_file_is_refused(server: Server, film_paths: list[Path]
 
 
 def test_a_server_that_is_not_up_is_said_so(server: Server, film_paths: list[Path], tmp_path: Path, capsys) -> None:
-    from tests.service import configure
-
     configure(tmp_path)
     assert client.main(["--server", str(tmp_path), str(film_paths[0])]) == 2
     assert "make serve" in capsys.readouterr().err
@@ -97,8 +96,6 @@ def test_only_the_store_s_archives_can_be_registered(server: Server) -> None:
 
 
 def test_missing_archives_are_named_before_anything_starts(tmp_path: Path) -> None:
-    from tests.service import configure
-
     configure(tmp_path)
     with pytest.raises(ServerError, match=r"lacks binary.mar, disease.mar, chest_xray.war: run 'make archive' first"):
         serve(Server.of_folder(tmp_path))

@@ -11,8 +11,10 @@ from pydicom.data import get_testdata_file
 
 from handlers.report import Report
 from tests.gateway.conftest import Gateway
+from tests.html_page import Page
 from tests.live.mutants import as_radiograph, saved
 from workflows.client import read
+from workflows.model_card import model_card_html
 from workflows.server import Server
 
 
@@ -25,7 +27,7 @@ def test_a_film_gets_the_report_that_the_workflow_gives(gateway: Gateway, server
 
 def test_a_form_field_is_read_like_a_body(gateway: Gateway, films: list[bytes]) -> None:
     headers = {"Authorization": f"Bearer {gateway.key}"}
-    form = gateway._call("POST", "/v1/reports", files={"data": ("film.png", films[0], "image/png")}, headers=headers)
+    form = gateway.call("POST", "/v1/reports", files={"data": ("film.png", films[0], "image/png")}, headers=headers)
     assert (form.status_code, form.json()) == (200, gateway.read(films[0]).json())
 
 
@@ -33,6 +35,15 @@ def test_a_real_radiograph_is_read_as_dicom(gateway: Gateway, server: Server) ->
     film = Path(str(get_testdata_file("RG1_UNCR.dcm"))).read_bytes()
     answer = gateway.read(film, headers={"Content-Type": "application/dicom"})
     assert answer.json() == read(server, film).model_dump()
+
+
+def test_the_model_card_is_that_of_the_served_models_and_loads_nothing(gateway: Gateway, server: Server) -> None:
+    answer = gateway.get("/model")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.text == model_card_html(server.store)
+    assert "synthetic" in Page(answer.text).text
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in Page(answer.text).tags}
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 def colour_picture() -> bytes:

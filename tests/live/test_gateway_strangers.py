@@ -286,7 +286,7 @@ def test_no_path_leads_to_torchserve_or_to_a_file(gateway: Gateway, server: Serv
 
 @pytest.mark.parametrize("query", ["workflow=other", "url=file:///etc/passwd", "workflow_name=../../evil", "%00=1"])
 def test_a_query_chooses_no_workflow(gateway: Gateway, film: bytes, query: str) -> None:
-    answer = gateway._call(
+    answer = gateway.call(
         "POST", f"/v1/reports?{query}", content=film, headers={"Authorization": f"Bearer {gateway.key}"}
     )
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:UnknownParameter")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,12 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 from handlers.findings import FINDINGS
+from tests.html_page import Page
 from training.archive import archive
 from training.recalibrate import recalibrate
 from workflows.model_card import CardError, main, model_card, model_card_html
 
-VOID = {"br", "hr", "img", "link", "meta"}
 LOADING = {"script", "link", "img", "iframe", "object", "embed", "video", "audio", "source", "base", "form"}
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text; every tag that is opened is closed in its turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def rows_of(card: str) -> dict[str, list[str]]:

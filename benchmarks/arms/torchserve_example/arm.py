@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from benchmarks.arms import tally, torchserve
-from benchmarks.arms.arm import ROOT, START_LIMIT, Arm, ArmError
+from benchmarks.arms.arm import ROOT, START_LIMIT, ArmError
 from benchmarks.load import Target
 from workflows import torchserve as engine
 from workflows.register import probe_film, wait_until_up
@@ -21,15 +19,8 @@ HERE = Path(__file__).parent
 NAME = "example"
 
 
-class TorchServeExample(Arm):
+class TorchServeExample(torchserve.TorchServeArm):
     name = "torchserve_example"
-    _server: Server | None = None
-
-    @property
-    def server(self) -> Server:
-        if self._server is None:
-            raise ArmError("it is not up")
-        return self._server
 
     def start(self, share: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,11 +45,6 @@ class TorchServeExample(Arm):
         except ServerError as fault:
             raise ArmError(str(fault)) from fault
 
-    def stop(self) -> None:
-        if self._server is not None:
-            engine.end(self._server)
-            self._server = None
-
     def target(self, films: Sequence[bytes]) -> Target:
         self.server.call("GET", f"{self.server.inference}/ping", "inference")  # renews an expired token
         key = json.loads((self.server.folder / KEY_FILE).read_text())["inference"]["key"]
@@ -69,9 +55,6 @@ class TorchServeExample(Arm):
     def probabilities(self, body: bytes) -> list[float]:
         answer = json.loads(body)
         return [answer["finding"], *(answer["diseases"] or [0.0] * 14)]
-
-    def processes(self) -> list[psutil.Process]:
-        return engine.running(self._server) if self._server else []
 
     def counts(self) -> dict[str, int]:
         return tally.read(self.server.folder / "tally")

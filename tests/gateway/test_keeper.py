@@ -1,0 +1,102 @@
+"""When the gateway takes films: what the keeper makes of probes, and of films that fail."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.keeper import Keeper, State
+from gateway.upstream import Upstream
+from tests.gateway.conftest import report_of
+from tests.gateway.torchserve_stub import Stub, server_of, started, through
+from workflows.active import Active
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[Stub]:
+    with started(tmp_path) as one:
+        yield one
+
+
+def watched(stub: Stub, work: Callable[[Keeper], Coroutine[Any, Any, None]]) -> None:
+    async def run(upstream: Upstream) -> None:
+        keeper = Keeper(server_of(stub), upstream, Active(stub.folder / "active"), patience=3600)
+        watching = asyncio.create_task(keeper.run())
+        await work(keeper)
+        watching.cancel()
+
+    through(stub, run)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def test_ready_only_after_a_film_has_gone_through(stub: Stub) -> None:
+    release = threading.Event()
+
+    def slow(_: bytes) -> tuple[int, str]:
+        release.wait()
+        return 200, report_of(0.1).model_dump_json()
+
+    stub.answer = slow
+
+    async def work(keeper: Keeper) -> None:
+        await until(lambda: len(stub.films) == 1)
+        assert (keeper.ready, keeper.state) == (False, State.STARTING)
+        release.set()
+        await until(lambda: keeper.ready)
+
+    watched(stub, work)
+
+
+def test_a_film_that_fails_is_doubted_by_a_probe_and_not_believed_alone(stub: Stub) -> None:
+    async def work(keeper: Keeper) -> None:
+        await until(lambda: keeper.ready)
+        probes = len(stub.films)
+        keeper.failed()
+        await until(lambda: len(stub.films) == probes + 1)
+        assert keeper.ready
+
+    watched(stub, work)
+
+
+def test_not_ready_while_probes_fail_and_ready_again_after(stub: Stub) -> None:
+    async def work(keeper: Keeper) -> None:
+        await until(lambda: keeper.ready)
+        good, stub.answer = stub.answer, lambda _: (500, "a worker died")
+        keeper.failed()
+        await until(lambda: keeper.state is State.FAILING)
+        stub.answer = good
+        await until(lambda: keeper.ready)
+
+    watched(stub, work)
+
+
+def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub) -> None:
+    seen: list[State] = []
+
+    async def work(keeper: Keeper) -> None:
+        await until(lambda: keeper.ready)
+        probes = len(stub.films)
+        release = threading.Event()
+
+        def fail_slowly(_: bytes) -> tuple[int, str]:
+            release.wait()
+            return 500, "overloaded"
+
+        stub.answer = fail_slowly
+        keeper.failed()
+        await until(lambda: len(stub.films) == probes + 1)
+        keeper.saw()  # a client's film comes back meanwhile
+        release.set()
+        keeper.failed()
+        await until(lambda: len(stub.films) == probes + 2 or bool(seen.append(keeper.state)))
+
+    watched(stub, work)
+    assert set(seen) == {State.READY}

@@ -1,0 +1,113 @@
+"""A server that speaks as TorchServe does, in this process, and the gateway's way to it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from gateway.upstream import Upstream
+from tests.gateway.conftest import report_of
+from workflows.server import KEY_FILE, Server
+
+REFUSED_TOKEN = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
+
+
+class Stub(ThreadingHTTPServer):
+    """Speaks as TorchServe does.
+
+    Attributes:
+        films: bodies that it took, in order.
+        headers: of each.
+        renewals: how often a new token was asked for.
+        answer: what it does with a film: a status and a body, or None to hang up.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.films, self.headers, self.renewals = folder, [], [], 0
+        self.held = threading.Semaphore(1000)
+        self.answer: Callable[[bytes], tuple[int, str] | None] = lambda _: (200, report_of(0.75).model_dump_json())
+        self.lock = threading.Lock()
+        self.inside = self.most_bytes = 0
+        self.set_token("token-0", timedelta(hours=1))
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hung up before its answer."""
+
+    def set_token(self, token: str, valid: timedelta) -> None:
+        self.token = token
+        expires = (datetime.now(UTC) + valid).isoformat().replace("+00:00", "123Z")
+        keys = {"inference": {"key": token, "expiration time": expires}, "API": {"key": "api"}}
+        (self.folder / KEY_FILE).write_text(json.dumps(keys))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Stub
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        assert self.path == "/token?type=inference"
+        assert self.headers["Authorization"] == "Bearer api"
+        with self.server.lock:
+            self.server.renewals += 1
+            self.server.set_token(f"token-{self.server.renewals}", timedelta(hours=1))
+        self._say(200, "")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Authorization"] != f"Bearer {self.server.token}":
+            return self._say(400, REFUSED_TOKEN)
+        with self.server.lock:
+            self.server.films.append(body)
+            self.server.headers.append(dict(self.headers))
+            self.server.inside += len(body)
+            self.server.most_bytes = max(self.server.most_bytes, self.server.inside)
+        answer = self.server.answer(body)
+        with self.server.lock:
+            self.server.inside -= len(body)
+        if answer is None:
+            self.close_connection = True
+            return None
+        return self._say(*answer)
+
+    def _say(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Stub]:
+    """It listens until the end; its key file lies in the folder."""
+    one = Stub(folder)
+    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+def server_of(stub: Stub) -> Server:
+    address = f"http://127.0.0.1:{stub.server_address[1]}"
+    return Server(stub.folder, address, address, address, stub.folder)
+
+
+def through(stub: Stub, work: Callable[[Upstream], Coroutine[Any, Any, Any]]) -> Any:
+    async def run() -> Any:
+        upstream = Upstream(server_of(stub), places=64)
+        try:
+            return await work(upstream)
+        finally:
+            await upstream.aclose()
+
+    return asyncio.run(run())
