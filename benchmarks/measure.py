@@ -36,7 +36,7 @@ def measure(arm: Arm, cell: Cell, films: Films, threshold: float, capacity: floa
     target = arm.target(films.bodies)
     counts, spent = arm.counts(), cpu_seconds(arm)
     if cell.concurrency is not None:
-        seen = load.closed_loop(target, cell.concurrency, cell.seconds, least=2 * cell.concurrency)
+        seen = load.closed_loop(target, cell.concurrency, cell.seconds, least=cell.concurrency)
     elif capacity:
         seen = load.open_loop(target, OPEN_SHARE * capacity, cell.seconds)
     else:
