@@ -8,7 +8,8 @@ OURS = ALL[:2]
 WORKFLOW = ALL[:1]
 BOUNDED = ("ours_gateway", "litserve", "ray_serve", "fastapi_pipelines")
 """Those that live through 32 films of 8 MB at once: a JVM of 1 GB does not, unless the gateway counts bytes."""
-QUICK_ARMS = ("ours_workflow", "torchserve_example", "litserve")
+QUICK_ARMS = ("ours_workflow", "torchserve_example", "fastapi_pipelines")
+"""Those that want nothing installed beside the project."""
 
 
 @dataclass(frozen=True)
