@@ -1,0 +1,25 @@
+"""Films leave no memory behind."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+
+from tests.gateway.conftest import Gateway
+
+SIZES = (200, 60_000, 400_000, 3_000_000, 8_000_000, 20_000_000, 30_000_000, 45_000_000)
+"""Bytes."""
+MORE = 10
+"""MB that a gateway may hold beside what it held before."""
+
+
+def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway) -> None:
+    draw = random.Random(1)
+    held = []
+    for _ in range(9):
+        films = [b"film:0.1;" + bytes(size) for size in draw.choices(SIZES, k=32)]
+        with ThreadPoolExecutor(6) as clients:
+            assert {answer.status_code for answer in clients.map(roomy.read, films)} == {200}
+        held.append(psutil.Process(roomy.process.pid).memory_info().rss / 2**20)
+    first, *others = held
+    assert max(others) < first + MORE, held
