@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def probabilities(share: Path, pixels: Films, dtype: str = "float32") -> NDArray
 
 
 def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -> dict[str, Any]:
-    """The best batch size, dtype and thread count of stage 1, one after the other.
+    """The best batch size, dtype and thread count of stage 1.
 
     Returns:
         ``float32`` and ``best``: settings; ``best`` is bfloat16 only where the tolerance allows it or the handlers
@@ -97,14 +97,11 @@ def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -
         tried.append({**asdict(setting), "stage_1_films_per_second": round(found, 2)})
         return found
 
+    threads = [one for one in range(1, cores + 1) if cores % one == 0]
     best: dict[str, tuple[float, Setting]] = {}
     for dtype in dtypes:
-        of_batches = [Setting(batch, dtype, cores) for batch in batches]
-        best[dtype] = max(((rate(one), one) for one in of_batches), key=lambda pair: pair[0])
-        for threads in range(1, cores):
-            if cores % threads == 0:
-                other = replace(best[dtype][1], threads=threads)
-                best[dtype] = max(best[dtype], (rate(other), other), key=lambda pair: pair[0])
+        settings = itertools.starmap(Setting, itertools.product(batches, [dtype], threads))
+        best[dtype] = max(((rate(one), one) for one in settings), key=lambda pair: pair[0])
     fastest = max(best.values(), key=lambda pair: pair[0])[1]
     return {"float32": best["float32"][1], "best": fastest, "tried": tried, "bfloat16_difference": difference}
 

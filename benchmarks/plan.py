@@ -74,7 +74,7 @@ FULL = Plan(
     ),
     films=88,
     few=24,
-    batches=(1, 4, 8, 16, 32),
+    batches=(1, 2, 4, 8, 16, 32),
     search_seconds=2.5,
 )
 QUICK = Plan(
@@ -87,6 +87,6 @@ QUICK = Plan(
     ),
     films=16,
     few=4,
-    batches=(8, 16),
+    batches=(2, 8),
     search_seconds=1.0,
 )

@@ -1,6 +1,7 @@
 """A trained ViT in evaluation mode: pixels in, probabilities out."""
 
 import json
+import math
 import os
 import sys
 import threading
@@ -24,6 +25,8 @@ COMPUTING = 5
 """Nice value of the threads that compute."""
 THREADS = torch.get_num_threads()
 """Processor cores that torch was given: all of them, or OMP_NUM_THREADS."""
+AT_ONCE = 2
+"""Films that a core takes through the layers together: with more, their activations leave its cache."""
 
 
 def serving_device(gpu: int | None = None) -> torch.device:
@@ -86,8 +89,8 @@ class Vit:
     def logits(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
         """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on.
 
-        On a CPU a batch is cut into one part per core, each with one thread: threads that share a matrix wait for each
-        other at every layer, spinning, and the two stages' processes share the cores.
+        On a CPU a batch is cut into parts of some films, as many for each core, each with one thread: threads that
+        share a matrix wait for each other at every layer, spinning, and the two stages' processes share the cores.
 
         Args:
             pixels: the films.
@@ -95,7 +98,8 @@ class Vit:
         """
         if self._lanes is None or (len(pixels) == 1 and not busy):
             return self._forward(pixels, THREADS)
-        parts = np.array_split(pixels, min(THREADS, len(pixels)))
+        rounds = math.ceil(len(pixels) / (AT_ONCE * THREADS))
+        parts = np.array_split(pixels, min(rounds * THREADS, len(pixels)))
         return np.concatenate(list(self._lanes.map(self._forward, parts, [1] * len(parts))))
 
     @torch.inference_mode()
