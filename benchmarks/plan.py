@@ -63,7 +63,7 @@ FULL = Plan(
         Cell("small", 50, "png", None, 5.0),
         Cell("small", 50, "jpeg", 32, 5.0),
         Cell("small", 50, "dicom", 32, 6.0, arms=BOUNDED),
-        Cell("base", 50, "png", 32, 16.0, rounds=2),
+        Cell("base", 50, "png", 32, 30.0, rounds=2),
         Cell("base", 50, "png", 1, 8.0, rounds=2),
         Cell("base", 50, "png", 8, 8.0),
         Cell("base", 50, "png", None, 10.0),
