@@ -1,9 +1,9 @@
 """Films to TorchServe's workflow and reports back, over one pool of connections on loopback.
 
 What goes out is the film and nothing of its sender's: no header, no file name. A film is sent once, but where
-TorchServe has refused the token, and so never took the film, or has lost the answer. On a busy machine it loses one in
-thousands, which shows where films sent seconds after it have theirs. Large films take turns: TorchServe keeps each
-several times in a small heap.
+TorchServe has refused the token, and so never took the film, where the connection broke before an answer began, or
+where TorchServe has lost the answer. On a busy machine it loses one in thousands, which shows where films sent seconds
+after it have theirs. Large films take turns: TorchServe keeps each several times in a small heap.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ LOOK = 0.5
 """Seconds between looks at that."""
 CONNECT_LIMIT = 5.0
 """Seconds; on loopback a connection is made at once or not at all."""
+BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""A connection that was made and is no more."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,8 @@ class Upstream:
 
     def __init__(self, server: Server, places: int) -> None:
         self._server = server
-        self._http = httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=places + 2, max_keepalive_connections=places + 2),
-            timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
-            trust_env=False,  # a proxy named in the environment must not see films
-        )
-        self._http.headers.clear()
+        self._http = _client(connections=places + 2, kept=places + 2)
+        self._anew = _client(connections=places + 2, kept=0)
         self._room = _Room(BYTES_AT_ONCE)
         self._token: Token | None = None
         self._renewing = asyncio.Lock()
@@ -95,6 +93,7 @@ class Upstream:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+        await self._anew.aclose()
 
     def _film_request(self, url: str, headers: dict[str, str], film: bytes, options: dict[str, str]) -> httpx.Request:
         kind, body = _form(film, options) if options else ("application/octet-stream", [film])
@@ -105,7 +104,7 @@ class Upstream:
         """The answer; the film is sent a second time where that of the first is lost."""
         for again in (True, False):
             began = time.monotonic()
-            sending = asyncio.create_task(self._send(request()))
+            sending = asyncio.create_task(self._send(request))
             try:
                 while not sending.done() and not (again and self._newest_answered > began + PASSED):
                     await asyncio.wait({sending}, timeout=LOOK)
@@ -117,13 +116,23 @@ class Upstream:
             logger.warning("an answer is lost, the film is sent again", extra={"event": "answer_lost"})
         raise AssertionError("the second answer is waited for")
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: Callable[[], httpx.Request]) -> httpx.Response:
+        """The answer. Where a connection breaks before it begins, the request goes once more, over a new connection: a
+        film that was never taken cannot be told from one that was, and to read a film twice changes nothing (RFC 9110,
+        9.2.2). A film with which TorchServe ended is not sent to the next one: nothing listens yet."""
         try:
-            return await self._http.send(request)
+            try:
+                response = await self._http.send(request(), stream=True)
+            except BROKEN as fault:
+                said = f"a connection to TorchServe broke ({type(fault).__name__}), the request is sent again"
+                logger.warning(said, extra={"event": "connection_broke"})
+                response = await self._anew.send(request(), stream=True)
+            await response.aread()
         except httpx.ConnectError as fault:
-            raise Unreachable(f"nothing listens at {request.url.copy_with(path='/')}") from fault
+            raise Unreachable(f"nothing listens at {fault.request.url.copy_with(path='/', query=None)}") from fault
         except httpx.TransportError as fault:
             raise NotServed(f"the connection to TorchServe broke ({type(fault).__name__})") from fault
+        return response
 
     async def _good_token(self, refused: str | None = None) -> str:
         """The token in memory; else the key file's; else a new one. Many films at once make one renewal."""
@@ -141,13 +150,23 @@ class Upstream:
                 logger.info("token renewed", extra={"event": "token_renewed"})
                 headers = {"Authorization": f"Bearer {self._server.token('API').key}"}
                 url = self._server.renewal_url("inference")
-                await self._send(self._http.build_request("GET", url, headers=headers, timeout=10.0))
+                await self._send(partial(self._http.build_request, "GET", url, headers=headers, timeout=10.0))
                 token = self._server.token("inference")
             return token
         except ServerDown as fault:
             raise Unreachable(str(fault)) from fault
         except WrongToken as fault:
             raise NotServed(str(fault)) from fault
+
+
+def _client(connections: int, kept: int) -> httpx.AsyncClient:
+    client = httpx.AsyncClient(
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept),
+        timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
+        trust_env=False,  # a proxy named in the environment must not see films
+    )
+    client.headers.clear()
+    return client
 
 
 class _Room:

@@ -143,7 +143,6 @@ def test_a_film_that_was_answered_is_not_kept_in_memory(stub: Stub, options: dic
         ((404, "no such workflow"), "the workflow chest_xray is not registered"),
         ((200, "Healthy"), "answered 200, but with no report"),
         ((200, '{"finding": {"probability": 1.5}}'), "answered 200, but with no report"),
-        (None, "the connection to TorchServe broke"),
     ],
 )
 def test_anything_but_a_report_is_said_and_the_film_is_sent_once(stub: Stub, answer: Any, said: str) -> None:

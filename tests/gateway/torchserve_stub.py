@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,19 @@ from workflows.server import KEY_FILE, Server
 REFUSED_TOKEN = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
 
 
+class Cut(Enum):
+    """Where a connection is closed."""
+
+    UNREAD = auto()
+    """A request has come, and nothing of it was read."""
+    HEAD = auto()
+    """The head was read, the body was not."""
+    FILM = auto()
+    """The film was taken."""
+    ANSWER = auto()
+    """Half of the answer has gone."""
+
+
 class Stub(ThreadingHTTPServer):
     """Speaks as TorchServe does.
 
@@ -25,14 +40,18 @@ class Stub(ThreadingHTTPServer):
         headers: of each.
         renewals: how often a new token was asked for.
         answer: what it does with a film: a status and a body, or None to hang up.
+        cuts: what it does to the next requests instead, one each; None answers.
+        connections: how many clients have made.
     """
 
     daemon_threads = True
+    request_queue_size = 1024  # TorchServe's; from a queue of 5 many clients at once are reset before they are heard
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.films, self.headers, self.renewals = folder, [], [], 0
-        self.held = threading.Semaphore(1000)
+        self.cuts: list[Cut | None] = []
+        self.connections = 0
         self.answer: Callable[[bytes], tuple[int, str] | None] = lambda _: (200, report_of(0.75).model_dump_json())
         self.lock = threading.Lock()
         self.inside = self.most_bytes = 0
@@ -51,6 +70,28 @@ class Stub(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Stub
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.connections += 1
+        self.cut: Cut | None = None
+
+    def handle_one_request(self) -> None:
+        if self.connection.recv(1, socket.MSG_PEEK):  # else the client has closed it
+            with self.server.lock:
+                self.cut = self.server.cuts.pop(0) if self.server.cuts else None
+        if self.cut is Cut.UNREAD:
+            self.close_connection = True
+        else:
+            super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if self.cut is Cut.HEAD:
+            self.close_connection = True
+            return False
+        return parsed
 
     def log_message(self, *_: object) -> None:
         pass
@@ -72,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.headers.append(dict(self.headers))
             self.server.inside += len(body)
             self.server.most_bytes = max(self.server.most_bytes, self.server.inside)
-        answer = self.server.answer(body)
+        answer = self.server.answer(body) if self.cut is not Cut.FILM else None
         with self.server.lock:
             self.server.inside -= len(body)
         if answer is None:
@@ -84,6 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
+        if self.cut is Cut.ANSWER:
+            self.close_connection = True
+            text = text[: len(text) // 2]
         self.wfile.write(text.encode())
 
 
