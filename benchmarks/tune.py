@@ -29,7 +29,7 @@ from workflows.active import WORKFLOW
 SPECIFICATION = WORKFLOWS / f"{WORKFLOW}.yaml"
 BATCH_SIZES = (8, 16, 32)
 DELAYS = (2, 5, 10)
-"""ms; never 0 (a node that answers at once can lose its answer)."""
+"""ms."""
 WAITS_LONGER = 10.0
 """ms that a film alone may wait longer than at the quickest setting."""
 ALIKE = 0.98

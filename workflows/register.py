@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from handlers.report import Refusal, Report
+from workflows import dag_executor
 from workflows.active import WORKFLOW, Active
 from workflows.client import read
 from workflows.server import Server, ServerDown, ServerError
@@ -33,6 +34,7 @@ def register(server: Server, workflow: str | None = None) -> None:
     """
     name = workflow or Active.of(server).name()
     check_archives(server, name)
+    dag_executor.install(server.folder)
     wait_until_up(server)
     print("loading the two models; a worker takes 5 to 15 s ...", flush=True)
     url = f"{server.management}/workflows?url={name}.war&workflow_name={name}"
