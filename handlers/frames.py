@@ -4,7 +4,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from PIL import Image
 from pydicom import uid
 
 from handlers.codec_process import CodecFault, CodecProcess, CodecTimeout
-from handlers.containers import JpegHeader, jpeg_header
+from handlers.jpeg import JpegHeader, jpeg_header, read_jpeg
 from handlers.refused import RefusedFilm
 
 Samples = NDArray[np.uint8 | np.uint16]
@@ -47,10 +46,7 @@ def decode_frame(frame: bytes, syntax: uid.UID, rows: int, columns: int, allocat
             raise RefusedFilm(
                 "UnsupportedTransferSyntax", f"{syntax.name} of {header.precision} bit: only 8 bit is read"
             )
-        try:
-            return np.asarray(Image.open(BytesIO(frame), formats=("JPEG",)))
-        except OSError as fault:
-            raise RefusedFilm("TruncatedImage", f"the JPEG frame is cut short or damaged: {fault}") from fault
+        return np.asarray(read_jpeg(frame).picture)
     request = {"codec": "openjpeg" if syntax in OPENJPEG else "gdcm", "syntax": str(syntax)}
     pixels = _in_a_process(frame, {**request, "rows": rows, "columns": columns, "precision": header.precision})
     samples = np.frombuffer(pixels, np.uint8 if header.precision <= 8 else "<u2")
