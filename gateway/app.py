@@ -44,10 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
     """
     server = Server.of_folder(settings.server)
     active = Active.of(server)
-    upstream = Upstream(server, settings.places)
-    keeper = Keeper(server, upstream, active, settings.patience)
     admission = Admission(settings.places, settings.waiting, settings.wait)
     metrics = Metrics(admission)
+    upstream = Upstream(server, settings.places, metrics.answers_lost)
+    keeper = Keeper(server, upstream, active, settings.patience)
     keys = Keys(settings.secrets / KEYS_FILE)
     readings = Readings(settings.deadline, active, admission, upstream, keeper, metrics)
     health = Health(admission, keeper, active)

@@ -26,6 +26,7 @@ class Metrics:
             not_ready, failed, deadline, hung_up.
         refused: answers without a report, by problem ``type``.
         films: films read, by ``route``: routed or skipped.
+        answers_lost: that TorchServe never gave; there are none with ``workflows/DagExecutor.groovy``.
         seconds: by ``stage``: upload, wait (for a place), read (by TorchServe), total (as the client sees it).
     """
 
@@ -38,6 +39,9 @@ class Metrics:
             "cxr_gateway_refused_total", "Film requests without a report, by type", ["type"], registry=self.registry
         )
         self.films = Counter("cxr_gateway_films_total", "Films read, by route", ["route"], registry=self.registry)
+        self.answers_lost = Counter(
+            "cxr_gateway_answers_lost_total", "Answers that TorchServe never gave", registry=self.registry
+        )
         self.seconds = Histogram(
             "cxr_gateway_seconds", "Seconds by stage", ["stage"], buckets=SECONDS, registry=self.registry
         )

@@ -2,7 +2,7 @@
 
 What goes out is the film and nothing of its sender's: no header, no file name. A film is sent once, but where
 TorchServe has refused the token, and so never took the film, where the connection broke before an answer began, or
-where TorchServe has lost the answer. On a busy machine it loses one in thousands, which shows where films sent seconds
+where TorchServe has lost the answer, as its own ``DagExecutor`` does now and then: that shows where films sent seconds
 after it have theirs. Large films take turns: TorchServe keeps each several times in a small heap.
 """
 
@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
@@ -29,9 +30,9 @@ BYTES_AT_ONCE = 128 * 1024 * 1024
 """Of films that are with TorchServe: it keeps each several times, and 64 films of 10 MB end a JVM of 1 GB."""
 HEATMAP_BYTES = 12 * 1024 * 1024
 """That an answer with heatmaps may have, counted with its film: 14 maps of 2560 px, in base64."""
-PASSED = 3.0
-"""Seconds between a film and one that was sent after it and is answered before it, for its answer to count as lost: the
-nodes' queues keep their order, but for films in batches of other workers."""
+PASSED = 10.0
+"""Seconds between a film and one that was sent after it and is answered before it, for its answer to count as lost. The
+nodes' queues keep their order, but a film with heatmaps may take eight seconds while another worker goes on."""
 LOOK = 0.5
 """Seconds between looks at that."""
 CONNECT_LIMIT = 5.0
@@ -56,10 +57,11 @@ class Upstream:
     Args:
         server: where it listens, and where its key file lies.
         places: films that may be with it at once.
+        answers_lost: counts the answers that never came.
     """
 
-    def __init__(self, server: Server, places: int) -> None:
-        self._server = server
+    def __init__(self, server: Server, places: int, answers_lost: Counter) -> None:
+        self._server, self._answers_lost = server, answers_lost
         self._http = _client(connections=places + 2, kept=places + 2)
         self._anew = _client(connections=places + 2, kept=0)
         self._room = _Room(BYTES_AT_ONCE)
@@ -109,10 +111,13 @@ class Upstream:
                 while not sending.done() and not (again and self._newest_answered > began + PASSED):
                     await asyncio.wait({sending}, timeout=LOOK)
                 if sending.done():
-                    self._newest_answered = max(self._newest_answered, began)
-                    return sending.result()
+                    response = sending.result()
+                    if response.status_code == 200:  # a refused token, or a fault, says nothing of the films before
+                        self._newest_answered = max(self._newest_answered, began)
+                    return response
             finally:
                 sending.cancel()
+            self._answers_lost.inc()
             logger.warning("an answer is lost, the film is sent again", extra={"event": "answer_lost"})
         raise AssertionError("the second answer is waited for")
 

@@ -46,11 +46,44 @@ def test_a_film_whose_answer_is_lost_is_sent_again(stub: Stub, monkeypatch: pyte
         await asyncio.to_thread(first.wait)
         while stub.films.count(b"lost") < 2:
             await upstream.read(b"later", "b", "chest_xray", {})
+        counted.append(upstream._answers_lost._value.get())
         return await lost
 
+    counted: list[float] = []
     assert through(stub, work) == report_of(0.75)
     assert stub.films.count(b"lost") == 2
+    assert counted == [1.0]
     end.set()
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+def test_a_later_film_that_is_not_answered_does_not_make_an_earlier_ones_answer_a_lost_one(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(module, "PASSED", 0.0)
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    go = threading.Event()
+
+    def answer(film: bytes) -> tuple[int, str]:
+        if film == b"slow":
+            go.wait()
+            return 200, report_of(0.75).model_dump_json()
+        return status, "no report"
+
+    stub.answer = answer
+
+    async def work(upstream: Upstream) -> Report | Refusal:
+        slow = asyncio.create_task(upstream.read(b"slow", "a", "chest_xray", {}))
+        while b"slow" not in stub.films:
+            await asyncio.sleep(0)
+        for _ in range(10):
+            with pytest.raises(module.NotServed):
+                await upstream.read(b"later", "b", "chest_xray", {})
+        go.set()
+        return await slow
+
+    assert through(stub, work) == report_of(0.75)
+    assert stub.films.count(b"slow") == 1
 
 
 def test_a_slow_answer_that_no_later_film_has_passed_is_waited_for(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter
+
 from gateway.upstream import Upstream
 from tests.gateway.conftest import report_of
 from workflows.server import KEY_FILE, Server
@@ -146,9 +148,14 @@ def server_of(stub: Stub) -> Server:
     return Server(stub.folder, address, address, address, stub.folder)
 
 
+def lost() -> Counter:
+    """A counter of an upstream's own."""
+    return Counter("answers_lost", "Answers that never came", registry=CollectorRegistry())
+
+
 def through(stub: Stub, work: Callable[[Upstream], Coroutine[Any, Any, Any]]) -> Any:
     async def run() -> Any:
-        upstream = Upstream(server_of(stub), places=64)
+        upstream = Upstream(server_of(stub), 64, lost())
         try:
             return await work(upstream)
         finally:

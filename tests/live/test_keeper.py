@@ -10,6 +10,7 @@ import pytest
 
 from gateway.keeper import Keeper
 from gateway.upstream import Upstream
+from tests.gateway.torchserve_stub import lost
 from tests.service import live_torchserve
 from workflows import torchserve
 from workflows.active import Active
@@ -42,7 +43,7 @@ def test_a_killed_jvm_is_started_again_once_and_leaves_nothing_behind(
     assert len(old) == 3
 
     async def kill_and_watch() -> list[int]:
-        upstream = Upstream(server, places=64)
+        upstream = Upstream(server, 64, lost())
         keepers = [Keeper(server, upstream, Active.of(server), patience=600) for _ in range(2)]
         watching = [asyncio.create_task(keeper.run()) for keeper in keepers]
         async with asyncio.timeout(RETURNS_WITHIN):

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.upstream import Upstream
 from handlers.report import Report
+from tests.gateway.torchserve_stub import lost
 from training.archive import archive
 from workflows import roll as rolling
 from workflows.active import Active
@@ -47,7 +48,7 @@ def while_films_are_read(server: Server, films: list[bytes], *steps: Callable[[]
     """
 
     async def run() -> list[list[set[str]]]:
-        upstream, active = Upstream(server, places=64), Active.of(server)
+        upstream, active = Upstream(server, 64, lost()), Active.of(server)
         stretches: list[list[set[str]]] = [[]]
 
         async def client(first: int) -> None:
