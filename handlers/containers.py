@@ -1,5 +1,6 @@
 """What a file is by its first bytes, and how its picture lies in it."""
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from PIL import Image
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 DICOM = slice(128, 132)
 """Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
+_FIRST_ELEMENT = re.compile(rb"[\2\x08]\0.\0([A-Z]{2}|[\0-\x80]\0\0\0)", re.DOTALL)
+"""Of group 2 or 8, little endian, with a value representation or a short length (PS3.5, 7.1)."""
 
 _KINDS = (
     (0, b"GIF8", "a GIF file"),
@@ -66,7 +69,8 @@ class Stored(NamedTuple):
 
 
 def is_dicom(head: bytes) -> bool:
-    return head[DICOM] == b"DICM"
+    """By its preamble; or, for a file without one, by its first element."""
+    return b"DICM" in (head[DICOM], head[:4]) or _FIRST_ELEMENT.match(head) is not None
 
 
 def other_kind(data: bytes) -> str:

@@ -8,14 +8,12 @@ from PIL import Image
 
 from handlers import dicom
 from handlers.blank import check_shows_something
+from handlers.colour import grey_of
 from handlers.containers import JPEG, PNG, Stored, is_dicom, other_kind
 from handlers.jpeg import read_jpeg
 from handlers.png import read_png
 from handlers.refused import MAX_BYTES, RefusedFilm
 
-COLOURED, COLOUR_SHARE = 32, 0.1
-"""A picture is in colour where more than this share of its pixels have channels further apart than that. JPEG's own
-error, a tinted film base and a coloured mark stay below."""
 DETECTOR_BITS = (12, 14)
 """Of radiographs whose writer put the detector's values into 16 bits as they were: to a person such a picture is nearly
 black. None of 15,083 NIH films has its brightest grey below 120 of 255, so one that ends at 63 is meant otherwise."""
@@ -89,13 +87,13 @@ def _grey(stored: Stored) -> NDArray[np.uint8]:
     if picture.mode.startswith("I"):
         return _grey_of_16_bit(np.asarray(picture, np.uint16), stored.significant)
     if not picture.has_transparency_data:
-        return _grey_of_opaque(picture)
+        return grey_of(picture)
     picture = picture.convert("RGBA")
     alpha = picture.getchannel("A")
     lowest, highest = alpha.getextrema()
     if highest == 0:
         raise RefusedFilm("BlankImage", "the film shows nothing: every pixel is transparent")
-    grey = _grey_of_opaque(picture)
+    grey = grey_of(picture)
     return np.where(np.asarray(alpha) == 0, np.uint8(0), grey) if lowest == 0 else grey
 
 
@@ -115,20 +113,3 @@ def _grey_of_16_bit(values: NDArray[np.uint16], significant: int) -> NDArray[np.
         logger.warning(said, bits)
     shades = np.minimum(np.arange(2**16) * 255 // (2**bits - 1), 255).astype(np.uint8)  # of 16 bit: 65535 / 257 = 255
     return np.take(shades, values, mode="clip")
-
-
-def _grey_of_opaque(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode not in ("1", "L"):
-        colour = picture.convert("RGB")
-        _check_colour(colour)
-        picture = colour
-    return np.asarray(picture if picture.mode == "L" else picture.convert("L"))
-
-
-def _check_colour(picture: Image.Image) -> None:
-    """Raises RefusedFilm (NotARadiograph) for a photograph, by at most 256 x 256 of its pixels."""
-    columns, rows = picture.size
-    sample = picture.resize((min(columns, 256), min(rows, 256)), Image.Resampling.NEAREST)
-    apart = np.ptp(np.asarray(sample), axis=2)
-    if (share := (apart > COLOURED).mean()) > COLOUR_SHARE:
-        raise RefusedFilm("NotARadiograph", f"a picture in colour ({share:.0%} of its pixels): a radiograph is grey")

@@ -21,6 +21,27 @@ WHOLE = {"WindowCenter": 2048, "WindowWidth": 4096}
 """The window that shows all of 12 bits."""
 
 
+def _anatomy() -> NDArray[np.uint16]:
+    down, across = np.mgrid[0:200, 0:160] / 40
+    shape = np.sin(down) * np.cos(across) + across / 4 + np.random.default_rng(1).normal(0, 0.01, down.shape)
+    return np.rint(4095 * (shape - shape.min()) / np.ptp(shape)).astype(np.uint16)
+
+
+ANATOMY = _anatomy()
+"""A smooth 12-bit film, of all values from 0 to 4095, as a detector makes it."""
+AS_SEEN = np.rint(ANATOMY / 4095 * 255).astype(np.uint8)
+"""What a person sees of it."""
+
+
+def table_of(descriptor: list[int], data: object, vr: str = "US", kind: str = "US") -> Dataset:
+    """A lookup table: its item, with the value representations of ``LUTDescriptor`` and ``LUTData``."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", kind, descriptor)
+    item.add_new("LUTData", vr, data)
+    item.ModalityLUTType = "US"
+    return item
+
+
 def dataset_of(stored: NDArray[np.integer], bits: int, syntax: uid.UID = uid.ExplicitVRLittleEndian, **tags: object):
     dataset = Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -47,9 +68,14 @@ def written(dataset: Dataset) -> bytes:
 
 
 def film_of(stored: NDArray[np.integer], bits: int, **tags: object) -> bytes:
-    """``stored`` repeated to a film of at least 32 px, as a DICOM file."""
-    rows, columns = (-(-32 // side) for side in stored.shape)
-    return written(dataset_of(np.tile(stored, (rows, columns)), bits, **tags))
+    """A row ``stored``, repeated to at least 32 px, above a wedge of all values between its ends; as a DICOM file."""
+    return written(dataset_of(above_a_wedge(stored), bits, **tags))
+
+
+def above_a_wedge(stored: NDArray[np.integer]) -> NDArray[np.integer]:
+    row = np.tile(stored[0], -(-64 // stored.shape[1]))
+    wedge = np.linspace(int(stored.min()), int(stored.max()), len(row)).astype(stored.dtype)
+    return np.vstack([row[None], np.tile(wedge, (63, 1))])
 
 
 def as_radiograph(name: str, **tags: object) -> bytes:

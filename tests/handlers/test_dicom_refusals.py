@@ -20,6 +20,7 @@ from handlers.refused import RefusedFilm
 from tests.handlers.dicom_files import (
     NOISE,
     WEDGE,
+    WHOLE,
     as_radiograph,
     compressed,
     dataset_of,
@@ -169,15 +170,17 @@ def test_no_patient_s_data_reach_a_message_or_the_log(
     spoilt = [whole[:-9000], whole[:420], whole.replace(b"MONOCHROME2", b"SECRET NAME")]
     for name in ("Modality", "PhotometricInterpretation"):
         spoilt.append(written(dataset_of(NOISE, 12, **{**tags, name: secret + " 1"})))
-    for element in (b"WindowCenter", b"RescaleSlope"):
-        dataset = dataset_of(
-            NOISE, 12, **tags, WindowCenter="1", WindowWidth="1", RescaleSlope="1", RescaleIntercept="0"
-        )
-        dataset[element.decode()]._value = secret
-        spoilt.append(written(dataset))
+    left_out = []
+    for element, files in (("RescaleSlope", spoilt), ("WindowCenter", left_out), ("VOILUTFunction", left_out)):
+        dataset = dataset_of(NOISE, 12, **tags, **WHOLE, RescaleSlope="1", VOILUTFunction="LINEAR")
+        dataset[element]._value = secret
+        files.append(written(dataset))
     for data in spoilt:
         assert secret not in refused(data).message
-    assert read_film(whole).shape == NOISE.shape
+    for data in (whole, *left_out):
+        assert read_film(data).shape == NOISE.shape
+    assert "WindowCenter" in caplog.text
+    assert "VOILUTFunction" in caplog.text
     out, err = capfd.readouterr()
     assert secret not in caplog.text + out + err + "".join(str(one.message) for one in recwarn)
 
