@@ -28,6 +28,8 @@ _KINDS = (
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 file outside DICOM"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
     (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"P5", "a PNM file"),
+    (0, b"P6", "a PNM file"),
     (0, b"8BPS", "a Photoshop file"),
     (0, b"\0\0\1\0", "an icon"),
     (0, b"\x93NUMPY", "a NumPy array"),

@@ -51,7 +51,9 @@ def jpeg_header(data: bytes) -> JpegHeader:
     """
     header = None
     for marker, start, end in _segments(data):
-        if marker in _SOF and header is None and end - start >= 8:
+        if marker in _SOF and header is None:
+            if end - start < 8 or end - start != 8 + 3 * data[start + 7]:
+                raise RefusedFilm("TruncatedImage", "the JPEG file is damaged: the header of its frame makes no sense")
             precision, rows, columns, components = struct.unpack_from(">BHHB", data, start + 2)
             header = JpegHeader(rows, columns, components, precision, marker)
         elif marker == _SOS and header is None:
@@ -78,6 +80,7 @@ def read_jpeg(data: bytes) -> Stored:
         raise RefusedFilm("UnreadableImage", f"a JPEG file of {kind}: 8 bit and 1, 3 or 4 components are read")
     check_size(header.rows, header.columns)
     alone, exif, ended = _alone(data, header)
+    _check_coefficients(alone, header)
     _check_whole(alone, header.components, ended)
     try:
         picture = Image.open(BytesIO(alone), formats=("JPEG",))
@@ -109,6 +112,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if end < start + 2 or end > len(data):
             raise RefusedFilm("TruncatedImage", "the JPEG file is cut short or damaged: a segment goes beyond its end")
         if marker == _SOS:
+            if end - start < 6 or end - start != 6 + 2 * data[start + 2]:
+                raise RefusedFilm("TruncatedImage", "the JPEG file is damaged: the header of a scan makes no sense")
             scans += 1
             if scans > MAX_SCANS:
                 raise RefusedFilm("UnreadableImage", f"a JPEG file of over {MAX_SCANS} scans is not read")
@@ -143,6 +148,25 @@ def _alone(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, bool]:
         elif marker == _EOI:
             ended = True
     return b"".join((*kept, b"\xff\xd9")), exif, ended
+
+
+def _check_coefficients(alone: bytes, header: JpegHeader) -> None:
+    """Raises RefusedFilm (TruncatedImage) where the scans leave out coefficients of a component (T.81, G.1.1.1).
+
+    A progressive file that was cut between two scans decodes in order, to a picture without its details.
+    """
+    missing = set[tuple[int, int]]()
+    for marker, start, _ in _segments(alone):
+        if marker == header.marker:
+            components = alone[start + 8 : start + 8 + 3 * header.components : 3]
+            missing = {(component, place) for component in components for place in range(64)}
+        elif marker == _SOS:
+            place = start + 3 + 2 * alone[start + 2]
+            components, (first, last, approximation) = alone[start + 3 : place : 2], alone[place : place + 3]
+            if approximation & 0x0F == 0:
+                missing -= {(component, place) for component in components for place in range(first, last + 1)}
+    if missing:
+        raise RefusedFilm("TruncatedImage", "the JPEG file is cut short: it lacks its last scans")
 
 
 def _check_whole(alone: bytes, components: int, ended: bool) -> None:
