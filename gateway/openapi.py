@@ -28,7 +28,8 @@ REASONS = {
     408: "`UploadTooSlow`: the body was not all there in time.",
     413: "`BodyTooLarge`, or `ImageTooLarge`: too many pixels.",
     415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
-    422: "`NotARadiograph`: the file was read, but is no chest film.",
+    422: "`NotARadiograph`: the file was read, but is no chest film. `BlankImage`: it shows nothing, almost all of its "
+    "pixels are of one, two or three shades.",
     429: "`QueueFull`: too many films are in the house. No byte of the body was read.",
     503: "`Busy`: no place was free in time. `NotReady`: the models are not up, or the gateway is going down. "
     "`NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, without.",

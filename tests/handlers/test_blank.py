@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from handlers.blank import BLANK_SHARE, share_of_three_shades
 from handlers.image import read_film
-from tests.handlers.dicom_files import film_of
+from tests.handlers.dicom_files import dataset_of, written
 from tests.handlers.picture_files import WEDGE, encoded, png, refused, rows_of
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-1024"
@@ -84,7 +84,7 @@ BLANK: dict[str, Callable[[], Film]] = {
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "DICOM"])
 def test_a_film_of_one_shade_or_two_or_three_is_blank_in_every_format(film: Callable[[], Film], format: str) -> None:
     if format == "DICOM":
-        data = film_of(film(), 8, WindowCenter=128, WindowWidth=256)
+        data = written(dataset_of(film(), 8, WindowCenter=128, WindowWidth=256))
     else:
         data = encoded(Image.fromarray(film()), format)
     fault = refused(data)
