@@ -15,6 +15,7 @@ from pathlib import Path
 
 import workflows
 from gateway.upstream import NotServed, Unreachable, Upstream
+from handlers.report import Refusal
 from workflows.active import Active
 from workflows.register import probe_film
 from workflows.server import Server
@@ -63,13 +64,13 @@ class Keeper:
         return self.state is State.READY
 
     def saw(self) -> None:
-        """A film was answered, with a report or a refusal."""
+        """A film was answered: with a report, or with a refusal for what is wrong with it."""
         self._read = time.monotonic()
         self._doubt.clear()
         self._become(State.READY)
 
     def failed(self) -> None:
-        """A film was not served, or not in time; a probe will show whether that was one film's lot."""
+        """A film was not served, not in time, or met a fault of a worker; a probe shows whether others would, too."""
         self._doubt.set()
 
     async def run(self) -> None:
@@ -99,11 +100,13 @@ class Keeper:
     async def _probe(self) -> Exception | None:
         try:
             async with asyncio.timeout(PROBE_LIMIT):
-                await self._upstream.read(self._film, "probe", self._active.name(), {})
+                answer = await self._upstream.read(self._film, "probe", self._active.name(), {})
         except NotServed as fault:
             return fault
         except TimeoutError:
             return TimeoutError(f"no answer to a probe film within {PROBE_LIMIT:g} s")
+        if isinstance(answer, Refusal):
+            return NotServed(f"a probe film is refused: {answer.error.type}")
         return None
 
     async def _wait(self) -> None:

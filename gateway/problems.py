@@ -83,8 +83,8 @@ class Problem(Exception):
     def of_refusal(cls, refusal: Refusal) -> "Problem":
         """The cascade's own words; its code is the status, but for a fault inside it, which is 503."""
         error = refusal.error
-        fault = error.code >= 500
-        return cls(error.type, error.message, OWN["InternalError"] if fault else Kind(error.code, "refused"))
+        kind = OWN["InternalError"] if refusal.fault else Kind(error.code, "refused")
+        return cls(error.type, error.message, kind)
 
     def response(self, request_id: str) -> Response:
         document = ProblemDocument(

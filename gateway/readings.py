@@ -78,7 +78,10 @@ class Readings:
                 with self.timed("read", record):
                     async with asyncio.timeout(self._deadline):
                         answer = await self._upstream.read(film, record.id, self._active.name(), options)
-                self._keeper.saw()
+                if isinstance(answer, Refusal) and answer.fault:
+                    self._keeper.failed()
+                else:
+                    self._keeper.saw()
                 return answer
             except TimeoutError:
                 self._keeper.failed()

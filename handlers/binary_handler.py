@@ -36,6 +36,7 @@ class BinaryHandler:
             answers = self.screening.screen(films, heatmaps)
         except Exception:
             logger.exception("stage 1 failed on a batch of %d films", len(films))
+            self.screening.vit.end_if_broken()
             answers = [INTERNAL] * len(films)
         refused = sum(isinstance(answer, Refusal) for answer in answers)
         routed = sum(not isinstance(answer, Refusal) and answer.routed for answer in answers)

@@ -27,6 +27,7 @@ class DiseaseHandler:
             answers = self.naming.name([_film(request) for request in data])
         except Exception:
             logger.exception("stage 2 failed on a batch of %d films", len(data))
+            self.naming.vit.end_if_broken()
             answers = [INTERNAL] * len(data)
         seen = self.naming.films_read - films_before
         count = context.metrics.add_counter

@@ -73,6 +73,11 @@ class Refusal(Schema):
 
     error: Problem = Field(description="why")
 
+    @property
+    def fault(self) -> bool:
+        """Whether the service failed, and not the film."""
+        return self.error.code >= 500
+
     @classmethod
     def because(cls, code: int, type: str, message: str) -> "Refusal":
         return cls(error=Problem(code=code, type=type, message=message))

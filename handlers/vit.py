@@ -1,6 +1,7 @@
 """A trained ViT in evaluation mode: pixels in, probabilities out."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -25,8 +26,12 @@ COMPUTING = 5
 """Nice value of the threads that compute."""
 THREADS = torch.get_num_threads()
 """Processor cores that torch was given: all of them, or OMP_NUM_THREADS."""
+BROKEN = 70
+"""Exit code of a worker that computes no more (EX_SOFTWARE, sysexits.h)."""
 AT_ONCE = 2
 """Films that a core takes through the layers together: with more, their activations leave its cache."""
+
+logger = logging.getLogger(__name__)
 
 
 def serving_device(gpu: int | None = None) -> torch.device:
@@ -121,4 +126,16 @@ class Vit:
 
     def warm_up(self) -> None:
         """Runs one blank film, so that the first real one does not pay for lazy initialisation."""
-        self.probabilities(np.zeros((1, self.image_size, self.image_size), np.uint8))
+        self.logits(np.zeros((1, self.image_size, self.image_size), np.uint8))
+
+    def end_if_broken(self) -> None:
+        """Ends this process where not even a blank film can be computed, as after the loss of its GPU.
+
+        A CUDA error stays with its process for good; TorchServe starts another worker in the place of one that ends.
+        """
+        try:
+            self.warm_up()
+        except Exception:
+            logger.critical("the model computes no more on %s: this worker ends", self.device, exc_info=True)
+            logging.shutdown()
+            os._exit(BROKEN)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway import keeper as module
 from gateway.keeper import Keeper, State
 from gateway.upstream import Upstream
+from handlers.report import Refusal
 from tests.gateway.conftest import report_of
 from tests.gateway.torchserve_stub import Stub, server_of, started, through
 from workflows.active import Active
@@ -21,9 +23,9 @@ def stub(tmp_path: Path) -> Iterator[Stub]:
         yield one
 
 
-def watched(stub: Stub, work: Callable[[Keeper], Coroutine[Any, Any, None]]) -> None:
+def watched(stub: Stub, work: Callable[[Keeper], Coroutine[Any, Any, None]], patience: float = 3600) -> None:
     async def run(upstream: Upstream) -> None:
-        keeper = Keeper(server_of(stub), upstream, Active(stub.folder / "active"), patience=3600)
+        keeper = Keeper(server_of(stub), upstream, Active(stub.folder / "active"), patience)
         watching = asyncio.create_task(keeper.run())
         await work(keeper)
         watching.cancel()
@@ -76,6 +78,30 @@ def test_not_ready_while_probes_fail_and_ready_again_after(stub: Stub) -> None:
         await until(lambda: keeper.ready)
 
     watched(stub, work)
+
+
+FAULT = Refusal.because(500, "InternalError", "a fault").model_dump_json()
+
+
+def test_a_worker_that_answers_each_film_with_a_fault_is_not_ready_and_is_started_again(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restarts: list[int] = []
+
+    async def restart(keeper: Keeper) -> None:
+        restarts.append(len(stub.films))
+
+    monkeypatch.setattr(Keeper, "_restart", restart)
+    monkeypatch.setattr(module, "RETRY", 0.01)
+
+    async def work(keeper: Keeper) -> None:
+        await until(lambda: keeper.ready)
+        stub.answer = lambda _: (200, FAULT)
+        keeper.failed()
+        await until(lambda: keeper.state is State.FAILING)
+        await until(lambda: len(restarts) > 0)
+
+    watched(stub, work, patience=0.1)
 
 
 def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub) -> None:

@@ -69,6 +69,15 @@ def test_a_fault_inside_is_503_and_no_invitation_to_send_the_film_again(roomy: G
     assert "retry-after" not in answer.headers
 
 
+def test_a_worker_whose_every_film_is_a_fault_is_not_called_ready(start_gateway, torchserve: StandIn) -> None:
+    gateway = start_gateway(patience=3600)
+    torchserve.up = False
+    gateway.read(b"refuse:500:InternalError")
+    gateway.until(lambda: gateway.state()["torchserve"] == "failing")
+    torchserve.up = True
+    gateway.until(lambda: gateway.state()["torchserve"] == "ready")
+
+
 def test_a_torchserve_that_gives_no_report_is_503_with_a_time_to_try_again(roomy: Gateway, torchserve: StandIn) -> None:
     answer = roomy.read(b"status:500")
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:cxr:NotServed")
