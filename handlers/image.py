@@ -77,7 +77,7 @@ def _stored(data: bytes) -> Stored:
         return read_jpeg(data)
     if PNG.startswith(data) or JPEG.startswith(data):
         raise RefusedFilm("TruncatedImage", f"the file is cut short: it ends after {len(data)} bytes")
-    raise RefusedFilm("UnreadableImage", f"{other_kind(data)}: PNG, JPEG and DICOM files are read")
+    raise RefusedFilm("UnreadableImage", f"not a PNG, JPEG or DICOM file, but {other_kind(data)}")
 
 
 def _grey(stored: Stored) -> NDArray[np.uint8]:

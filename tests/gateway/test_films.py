@@ -53,7 +53,12 @@ def test_a_refused_film_has_the_cascade_s_reason(roomy: Gateway) -> None:
     response = show(roomy, b"Dear colleague")
     assert (response.status_code, response.headers["content-type"]) == (400, "application/problem+json")
     assert response.json()["type"] == "urn:cxr:UnreadableImage"
-    assert response.json()["detail"] == "not a PNG, JPEG or DICOM file"
+    assert response.json()["detail"] == "not a PNG, JPEG or DICOM file, but text"
+
+
+def test_a_blank_film_is_refused_and_not_shown(roomy: Gateway) -> None:
+    response = show(roomy, png(np.full((64, 64), 90, np.uint8)))
+    assert (response.status_code, response.json()["type"]) == (422, "urn:cxr:BlankImage")
 
 
 def test_the_limits_and_the_key_are_those_of_a_report(hasty: Gateway, small_film: bytes) -> None:

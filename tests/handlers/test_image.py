@@ -103,7 +103,7 @@ OTHERS = {
 def test_a_file_of_another_kind_is_refused_by_what_it_is(kind: str, data: bytes) -> None:
     fault = refused(data)
     assert fault.type == "UnreadableImage"
-    assert fault.message == f"{kind}: PNG, JPEG and DICOM files are read"
+    assert fault.message == f"not a PNG, JPEG or DICOM file, but {kind}"
 
 
 def test_an_empty_file_and_one_that_ends_in_its_first_bytes_are_refused_by_name() -> None:
