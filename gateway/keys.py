@@ -83,7 +83,10 @@ class Keys:
             self._good = [(one.sha256.encode(), one.name) for one in _read(self._path) if one.revoked is None]
         except FileNotFoundError:
             self._seen, self._good = None, []
-        except (KeyFault, OSError) as fault:
+        except KeyFault as fault:
+            logger.error("no key is good: %s", fault)
+        except OSError as fault:  # it may be read again at the next request
+            self._seen, self._good = None, []
             logger.error("no key is good: %s", fault)
 
 

@@ -53,6 +53,18 @@ def test_a_revoked_name_is_not_given_again(path: Path) -> None:
         make(path, "ward-3")
 
 
+def test_a_file_that_can_no_longer_be_looked_at_admits_nobody_until_it_can(path: Path) -> None:
+    key = make(path, "ward-3")
+    keys = Keys(path)
+    assert keys.holder(key) == "ward-3"
+    path.parent.rename(path.parent.with_name("aside"))
+    path.parent.symlink_to(path.parent)  # a loop: to look at the file is an error of another kind than its absence
+    assert keys.holder(key) is None
+    path.parent.unlink()
+    path.parent.with_name("aside").rename(path.parent)
+    assert keys.holder(key) == "ward-3"
+
+
 def test_no_file_admits_nobody_until_there_is_one(path: Path) -> None:
     keys = Keys(path)
     assert keys.holder("cxr_anything") is None
