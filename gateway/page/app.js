@@ -3,6 +3,7 @@
 import { announce } from "./announce.js";
 import { download } from "./download.js";
 import { byId } from "./element.js";
+import { keepFocus } from "./focus.js";
 import { follow } from "./gestures.js";
 import { heatmapOf } from "./heatmap.js";
 import { openDoors } from "./intake.js";
@@ -67,10 +68,14 @@ function drawDownloads() {
   }
 }
 
-/** On a phone the film is far from what was touched. */
-const inSight = () => byId("viewer").scrollIntoView({ block: "nearest" });
+/** On a phone the film is far from what was touched. `scrollIntoView` would have the next Tab start at the viewer. */
+function inSight() {
+  const { top, bottom } = byId("viewer").getBoundingClientRect();
+  scrollBy(0, Math.min(top, Math.max(0, bottom - innerHeight)));
+}
 
 function cool() {
+  if (byId("overlay").contains(document.activeElement)) document.querySelector(".finding[aria-pressed=true]")?.focus();
   heated = null;
   viewer.lay(null);
   markFinding(null, null);
@@ -188,5 +193,6 @@ byId("private").textContent = here
 
 takeFromAddress();
 followTheme();
+keepFocus();
 openDoors((files) => visit.add(files));
 askForKey();

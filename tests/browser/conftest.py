@@ -120,6 +120,14 @@ class Visitor:
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()
 
+    @property
+    def focused(self) -> str | None:
+        """The id, finding or words of what has the focus; None where nothing has it."""
+        return self.page.evaluate(
+            "() => { const one = document.activeElement;"
+            " return one === document.body ? null : one.id || one.dataset.finding || one.innerText.trim(); }"
+        )
+
     def sent(self, path: str) -> list[Any]:
         return [one for one in self.requests if urlsplit(one.url).path == path]
 

@@ -32,10 +32,7 @@ def test_the_keyboard_alone_reaches_everything_in_order(visit: Visit, known: Kno
     reached = []
     for _ in range(60):
         keyboard.press("Tab")
-        focused = visitor.page.evaluate(
-            "() => { const one = document.activeElement;"
-            " return one === document.body ? null : one.id || one.dataset.finding || one.innerText.trim(); }"
-        )
+        focused = visitor.focused
         if focused is None:
             break
         assert visitor.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", focused
