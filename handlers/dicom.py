@@ -98,14 +98,13 @@ def _samples(body: bytes, pixels: PixelData, little_endian: bool, layout: Layout
         )
     if layout.interpretation == "YBR_FULL_422":
         raise RefusedFilm("UnreadableImage", "PhotometricInterpretation YBR_FULL_422, uncompressed, is not read")
-    if min(pixels.length, len(body) - pixels.start) < number * width:
-        raise RefusedFilm("TruncatedImage", f"the DICOM pixel data are cut short: {number * width} bytes are wanted")
-    left = body[pixels.start + number * width : pixels.start + pixels.length]
+    held = min(pixels.length, len(body) - pixels.start)
+    said = f"the DICOM pixel data hold {held} bytes, of which Rows, Columns and BitsAllocated make {number * width}"
+    if held < number * width:
+        raise RefusedFilm("TruncatedImage", f"{said}: they are cut short")
+    left = body[pixels.start + number * width : pixels.start + held]
     if len(left) >= layout.columns * width * layout.channels and left.strip(b"\0"):
-        said = "Rows, Columns, BitsAllocated and NumberOfFrames make"
-        raise RefusedFilm(
-            "UnreadableImage", f"the DICOM pixel data hold {pixels.length} bytes, not the {number * width} that {said}"
-        )
+        raise RefusedFilm("UnreadableImage", f"{said}: one of them is wrong, or NumberOfFrames is missing")
     if little_endian:
         stored = np.frombuffer(body, f"<u{width}", number, pixels.start)
     elif width == 2:

@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.blank import BLANK_SHARE, share_of_three_shades
 from handlers.dicom_header import Header
 from handlers.dicom_layout import Layout, Samples, seen_codes, stored_values, true_layout
 from handlers.refused import RefusedFilm
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-LEAST_SPREAD = 1 / 8
-"""Of the greys, that a file's window or table must show its film in. Less, as of a window of 16 bits on values of 12,
+LEAST_LEVELS = 32
+"""Of 256 greys: a film that its file's window or table shows in no more, as a window of 16 bits does with values of 12,
 is nearly one shade to a person."""
-LONE_VALUES = 16
-"""So many values must be left for the largest or smallest to be set aside as one alone."""
+LONE_VALUES, LONE_SHARE = 16, 1 / 8
+"""The largest or the smallest value is one alone where so many others cover less than this share of the range."""
 ENOUGH = 512
 """Pixels a side, by which a film is first looked at; all of them where these show nothing."""
 
@@ -109,7 +110,7 @@ def _shades(
     samples: Samples, values: NDArray[np.int32], padded: NDArray[np.bool_], layout: Layout, header: Header
 ) -> NDArray[np.uint8]:
     """[codes] uint8: the grey of each code that a sample may be."""
-    meant = _modality(values.astype(np.float64), header)
+    meant, made = _modality(values.astype(np.float64), header)
     window = _window(header)
     table = _voi_table(meant, header, window)
     if table:
@@ -118,31 +119,32 @@ def _shades(
         grey, view = window.of(meant), "window (WindowCenter, WindowWidth)"
     else:
         low, high = _range(meant[seen_codes(samples, len(meant)) & ~padded])
-        grey, view = np.clip((meant - low) / max(high - low, 1e-6), 0.0, 1.0), "values' range"
+        grey, view = np.clip((meant - low) / max(high - low, 1e-6), 0.0, 1.0), "range of values"
     if not np.isfinite(grey).all():
         raise RefusedFilm("UnreadableImage", f"the DICOM file's {view} makes no picture")
-    _check_shows(samples, meant, grey, padded, view)
     if layout.interpretation == "MONOCHROME1":
         grey = 1.0 - grey
     grey[padded] = 0.0
-    return np.rint(grey * 255.0).astype(np.uint8)
+    shades = np.rint(grey * 255.0).astype(np.uint8)
+    _check_shows(samples, meant, shades, padded, (made, view))
+    return shades
 
 
-def _modality(values: NDArray[np.float64], header: Header) -> NDArray[np.float64]:
-    """Stored values to the modality's, by its table or by rescale slope and intercept (PS3.3, C.11.1)."""
+def _modality(values: NDArray[np.float64], header: Header) -> tuple[NDArray[np.float64], str]:
+    """Stored values to the modality's, by its table or by rescale slope and intercept (PS3.3, C.11.1), and by which."""
     item = header.item("ModalityLUTSequence")
     if item:
-        return _table(item, values, "ModalityLUTSequence").of(values)
+        return _table(item, values, "ModalityLUTSequence").of(values), "ModalityLUTSequence"
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0.0:
         raise RefusedFilm("BlankImage", "the DICOM element RescaleSlope is 0: it makes every pixel the same")
     if slope is None and intercept is None:
-        return values
+        return values, ""
     meant = values * (1.0 if slope is None else slope)
     meant += intercept or 0.0
     if not np.isfinite(meant).all():
         raise RefusedFilm("UnreadableImage", "the DICOM elements RescaleSlope and RescaleIntercept make no numbers")
-    return meant
+    return meant, "RescaleSlope and RescaleIntercept"
 
 
 def _table(item: Header, values: NDArray[np.float64], name: str) -> Table:
@@ -201,31 +203,62 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
     """The lowest and the highest of a film's values, but for a single one far off all others, as of a border that the
     file does not declare, or of letters."""
     values = np.unique(values)
-    if len(values) > LONE_VALUES and (values[-2] - values[0]) < LEAST_SPREAD * (values[-1] - values[0]):
+    if len(values) > LONE_VALUES and (values[-2] - values[0]) < LONE_SHARE * (values[-1] - values[0]):
         values = values[:-1]
-    if len(values) > LONE_VALUES and (values[-1] - values[1]) < LEAST_SPREAD * (values[-1] - values[0]):
+    if len(values) > LONE_VALUES and (values[-1] - values[1]) < LONE_SHARE * (values[-1] - values[0]):
         values = values[1:]
     return (float(values[0]), float(values[-1])) if len(values) else (0.0, 0.0)
 
 
 def _check_shows(
-    samples: Samples, meant: NDArray[np.float64], grey: NDArray[np.float64], padded: NDArray[np.bool_], view: str
+    samples: Samples,
+    meant: NDArray[np.float64],
+    shades: NDArray[np.uint8],
+    padded: NDArray[np.bool_],
+    causes: tuple[str, str],
 ) -> None:
-    """Raises RefusedFilm (BlankImage) where all of the film becomes nearly one shade, and names what makes it so."""
-    spread, shown = 0.0, padded
+    """Raises RefusedFilm (BlankImage) where the film is of nearly one shade, and names what makes it so."""
+    said = ""
     for step in (max(1, min(samples.shape) // ENOUGH), 1):
-        shown = seen_codes(samples[::step, ::step], len(meant)) & ~padded
-        if shown.any():
-            low, high = _range(meant[shown])
-            spread = float(np.ptp(grey[shown & (meant >= low) & (meant <= high)]))
-        if spread >= LEAST_SPREAD:
+        counts = np.bincount(samples[::step, ::step].ravel(), minlength=len(meant))
+        said = _why_blank(counts, meant, shades, padded, causes)
+        if not said:
             return
-    if not shown.any():
-        said = "every pixel is padding (PixelPaddingValue)"
-    elif shown.sum() == 1:
-        said = "every pixel that is no padding has the same value"
-    elif np.ptp(meant[shown]) == 0.0:
-        said = "ModalityLUTSequence or RescaleSlope makes every pixel the same"
-    else:
-        said = f"its {view} puts every pixel into {round(spread * 255) + 1} of 256 greys"
     raise RefusedFilm("BlankImage", f"the DICOM film shows nothing: {said}")
+
+
+def _why_blank(
+    counts: NDArray[np.int64],
+    meant: NDArray[np.float64],
+    shades: NDArray[np.uint8],
+    padded: NDArray[np.bool_],
+    causes: tuple[str, str],
+) -> str:
+    """Why a film is, of which ``counts`` [codes] pixels have each code; "" where it is not.
+
+    Args:
+        causes: what makes the values meant of those stored, and what makes greys of them.
+    """
+    made, view = causes
+    real = np.where(padded, 0, counts)
+    shown = real > 0
+    if not shown.any():
+        return "every pixel is padding (PixelPaddingValue)"
+    if shown.sum() == 1:
+        return "every pixel that is no padding has the same value"
+    if np.ptp(meant[shown]) == 0.0:
+        return f"{made} makes every pixel the same"
+    low, high = _range(meant[shown])
+    levels = int(np.ptp(shades[shown & (meant >= low) & (meant <= high)])) + 1
+    by = f"its {view}, after {made}," if made else f"its {view}"
+    if levels <= LEAST_LEVELS:
+        return f"{by} puts every pixel into {levels} of 256 greys"
+    if _share_of_three_shades(real, shades) > BLANK_SHARE:
+        return f"{by} puts nearly every pixel into one of three shades of grey"
+    if _share_of_three_shades(counts, shades) > BLANK_SHARE:
+        return "nearly every pixel is padding (PixelPaddingValue)"
+    return ""
+
+
+def _share_of_three_shades(counts: NDArray[np.int64], shades: NDArray[np.uint8]) -> float:
+    return share_of_three_shades(np.bincount(shades, weights=counts, minlength=256).astype(int).tolist())

@@ -11,7 +11,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import uid
+from pydicom import config, uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -185,7 +185,7 @@ def open_file(data: bytes) -> DicomFile:
     stream.seek(132 if data[128:132] == b"DICM" else 0)
     meta = Header(_elements(stream, False, True, lambda tag, vr, length: tag >> 16 != 2, list(_META.values())))
     named = meta.text("TransferSyntaxUID")
-    syntax = uid.UID(named) if named else None
+    syntax = uid.UID(named, validation_mode=config.IGNORE) if named else None
     body, start = data, stream.tell()
     if syntax == uid.DeflatedExplicitVRLittleEndian:
         body, start = _inflated(data[start:]), 0
