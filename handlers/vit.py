@@ -79,6 +79,8 @@ class Vit:
         self.model.eval().to(device)
         if device.type == "cpu":
             compute_by_onednn(self.model)
+        # Between -4 and 4 bfloat16 has some thousand values: logits would tie, and no threshold could part them.
+        self.model.classifier.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
         self.calibration = calibration
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])
@@ -111,7 +113,7 @@ class Vit:
     def _forward(self, pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
         if self._lanes is not None:
             torch.set_num_threads(threads)
-        return self.model(pixel_values=self.inputs(pixels)).logits.float().cpu().numpy()
+        return self.model(pixel_values=self.inputs(pixels)).logits.cpu().numpy()
 
     def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""

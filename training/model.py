@@ -13,14 +13,21 @@ from training.config import ModelConfig, SizesConfig
 
 
 class DropoutLinear(nn.Linear):
-    """Dropout and a linear layer under a linear layer's parameter names, so that checkpoints load without us."""
+    """Dropout and a linear layer under a linear layer's parameter names, so that checkpoints load without us.
+
+    In evaluation it computes in float32 under mixed precision, too, as ``handlers.vit`` does: logits in half precision
+    tie.
+    """
 
     def __init__(self, inputs: int, outputs: int, probability: float) -> None:
         super().__init__(inputs, outputs)
         self.probability = probability
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return super().forward(dropout(tokens, self.probability, self.training))
+        if self.training:
+            return super().forward(dropout(tokens, self.probability))
+        with torch.autocast(tokens.device.type, enabled=False):
+            return super().forward(tokens.float())
 
 
 def build_model(config: ModelConfig, labels: list[str]) -> Any:

@@ -93,3 +93,13 @@ def test_threads_that_compute_give_way_and_the_process_does_not() -> None:
         niced = pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result()
     assert niced == max(5, before)
     assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before
+
+
+def test_logits_in_bfloat16_do_not_tie(run: Path) -> None:
+    films = np.random.default_rng(0).integers(0, 256, (400, 32, 32), np.uint8)
+    full, half = (
+        Vit(run / "binary" / "checkpoint", CPU, dtype).logits(films) for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert half.dtype == np.float32
+    assert len(np.unique(half)) > 0.98 * len(np.unique(full))
+    assert half == pytest.approx(full, abs=0.1)

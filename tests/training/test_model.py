@@ -75,3 +75,12 @@ def test_a_backbone_that_is_no_vit_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="is not a ViT checkpoint"):
         build_model(ModelConfig(backbone=str(tmp_path), image_size=32), ["Finding"])
+
+
+def test_the_head_computes_in_float32_under_mixed_precision_in_evaluation() -> None:
+    model = build_model(ModelConfig(sizes=SMALL, image_size=32), ["Finding"])
+    films = torch.rand(64, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, evaluated = model.train()(films).logits, model.eval()(films).logits
+    assert (trained.dtype, evaluated.dtype) == (torch.bfloat16, torch.float32)
+    assert len(evaluated.unique()) == 64
