@@ -82,7 +82,7 @@ def other_kind(data: bytes) -> str:
         if data.startswith(mark, offset) or (offset == 0 and head.startswith(mark)):
             return name
     if not data.strip(b"\0"):
-        return "nothing but zero bytes"
+        return "zero bytes only"
     if all(32 <= byte < 127 or byte in b"\t\n\r" for byte in head):
         return "text"
     return "a file of an unknown kind"

@@ -130,21 +130,22 @@ def _alone(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, bool]:
     Of JFIF's and Adobe's segments only that is kept which says what the components are. What a sequential scan says of
     coefficients means nothing (T.81, table B.3); some writers leave it at zero.
     """
-    kept, exif, ended = [data[:2]], b"", False
+    view = memoryview(data)
+    kept, exif, ended = list[bytes | memoryview]([view[:2]]), b"", False
     for marker, start, end in _segments(data):
-        segment = data[start + 2 : end]
+        beside = data[start + 2 : end] if marker in (_JFIF, _EXIF, _ADOBE) else b""
         if marker == _SOS and header.marker in _SEQUENTIAL:
             place = start + int.from_bytes(data[start : start + 2], "big")
-            kept += [b"\xff\xda", data[start : place - 3], b"\0\x3f\0", data[place:end]]
+            kept += [b"\xff\xda", view[start : place - 3], b"\0\x3f\0", view[place:end]]
         elif marker in _SOF | _TABLES | {_SOS}:
-            kept += [bytes((0xFF, marker)), data[start:end]]
-        elif marker == _JFIF and segment.startswith(b"JFIF\0"):
+            kept += [bytes((0xFF, marker)), view[start:end]]
+        elif marker == _JFIF and beside.startswith(b"JFIF\0"):
             kept.append(b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0")
-        elif marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) >= 12:
-            transform = 0 if segment[11] == 0 else {3: 1, 4: 2}.get(header.components, 0)
+        elif marker == _ADOBE and beside.startswith(b"Adobe") and len(beside) >= 12:
+            transform = 0 if beside[11] == 0 else {3: 1, 4: 2}.get(header.components, 0)
             kept.append(b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes((transform,)))
-        elif marker == _EXIF and segment.startswith(b"Exif\0\0") and not exif:
-            exif = segment
+        elif marker == _EXIF and beside.startswith(b"Exif\0\0") and not exif:
+            exif = beside
         elif marker == _EOI:
             ended = True
     return b"".join((*kept, b"\xff\xd9")), exif, ended

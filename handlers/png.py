@@ -59,7 +59,8 @@ def read_png(data: bytes) -> Stored:
     before = chunks[: chunks.index(pixels[0])]
     _check_sums(data, pixels, "pixels")
     check_frames(_frames(data, before))
-    kept = (data[one.start - 8 : one.end + 4] for one in (chunks[0], *_colours(data, before, header), *pixels))
+    view = memoryview(data)
+    kept = (view[one.start - 8 : one.end + 4] for one in (chunks[0], *_colours(data, before, header), *pixels))
     try:
         picture = Image.open(BytesIO(b"".join((PNG, *kept, b"\0\0\0\0IEND\xaeB`\x82"))), formats=("PNG",))
         picture.load()

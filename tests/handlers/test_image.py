@@ -93,7 +93,7 @@ OTHERS = {
     "a PNG file as base64 text": b64encode(FILM),
     "a JPEG file as base64 text": b64encode(encoded(NOISE, "JPEG")),
     "a PNG file whose line ends a transfer as text has changed": FILM.replace(b"\r\n", b"\n"),
-    "nothing but zero bytes": bytes(10_000),
+    "zero bytes only": bytes(10_000),
     "text": b"this is no film",
     "a file of an unknown kind": bytes(range(1, 256)),
 }

@@ -7,8 +7,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import uid
 
 from handlers.image import read_film
+from tests.handlers.dicom_files import compressed
 from tests.handlers.picture_files import NOISE, WEDGE, beside, encoded, exif, refused, segment
 
 FILM = encoded(Image.fromarray(WEDGE), "JPEG")
@@ -183,6 +185,17 @@ def test_a_film_cut_anywhere_else_is_truncated(layout: str, end: bytes) -> None:
 
 
 def test_a_progressive_film_without_its_last_scan_is_truncated() -> None: ...
+
+
+def test_a_frame_inside_dicom_is_whole_or_refused_as_well() -> None:
+    grey = np.asarray(NOISE)
+    whole = encoded(NOISE, "JPEG", quality=90)
+    with_profile = beside(whole, colour_profile(MB), segment(0xE1, b"Exif\0\0" + exif(6)))
+    for frame in (whole, whole[:-2], with_profile):
+        film = read_film(compressed(grey, 8, uid.JPEGBaseline8Bit, frame, WindowCenter=128, WindowWidth=256))
+        np.testing.assert_array_equal(film, np.asarray(Image.open(BytesIO(whole))))
+    for frame in (whole[:-900], whole[:-900] + b"\xff\xd9"):
+        assert refused(compressed(grey, 8, uid.JPEGBaseline8Bit, frame)).type == "TruncatedImage"
 
 
 def test_zero_bytes_before_the_end_marker_are_padding() -> None:

@@ -125,6 +125,15 @@ def test_a_number_of_bits_that_the_values_do_not_fit_is_not_believed(significant
     assert (film == values.astype(int) * 255 // 4095).all()
 
 
+@pytest.mark.parametrize("kind", [2, 4], ids=["RGB", "grey and alpha"])
+def test_a_detector_s_values_in_16_bit_of_several_channels_are_refused(kind: int) -> None:
+    """As they stand they are nearly black, and nobody keeps a detector's values in channels."""
+    samples = np.repeat((SQUARE - 64)[..., None].astype(np.uint16) * 65, {2: 3, 4: 2}[kind], axis=2)
+    fault = refused(png(16, kind, 64, rows_of(samples)))
+    assert fault.type == "BlankImage"
+    assert "Are its values scaled" in fault.message
+
+
 def test_a_film_of_16_bit_is_read_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     values = (SQUARE - 64).astype(np.uint16) * 261  # up to 16443: dark, but of no detector of 14 bit
     assert (read_film(png(16, 0, 64, rows_of(values))) == values // 257).all()
