@@ -10,6 +10,7 @@ from contextlib import suppress
 from gateway.app import create_app
 from gateway.listener import listener
 from gateway.settings import parse_settings
+from workflows import command_line
 from workflows.server import ServerError
 
 M_MMAP_THRESHOLD = -3
@@ -33,4 +34,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -26,8 +26,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from workflows import command_line
+from workflows.atomic import write_text, write_together
+
 KEYS_FILE = "keys.json"
 FIRST_KEY_FILE = "first.key"
+PRIVATE = 0o600
+"""Permissions of both: the first holds a key, and who can write the other can add one."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 """Of a key's holder: it goes into the logs."""
 
@@ -102,8 +107,8 @@ def make(path: Path, name: str) -> str:
         entries = _read(path) if path.exists() else []
         if any(one.name == name for one in entries):
             raise KeyFault(f"{name} has a key already; take another name, such as {name}-2, and revoke the old one")
-        key = f"cxr_{secrets.token_urlsafe(32)}"
-        _write(path, [*entries, Entry(name=name, sha256=_digest(key), made=_now())])
+        key = _new_key()
+        write_text(path, _json([*entries, _entry(name, key)]), PRIVATE)
     return key
 
 
@@ -118,16 +123,29 @@ def revoke(path: Path, name: str) -> None:
         if all(one.name != name for one in entries):
             raise KeyFault(f"{path} has no key of {name!r}; 'python -m gateway.keys list' shows them")
         dead = {"revoked": _now()}
-        _write(path, [one.model_copy(update=dead) if one.name == name else one for one in entries])
+        write_text(path, _json([one.model_copy(update=dead) if one.name == name else one for one in entries]), PRIVATE)
 
 
 def first_key(folder: Path) -> Path | None:
-    """Makes ``keys.json`` and ``first.key`` where no keys are; returns where the first key lies, None if nowhere."""
+    """Makes ``keys.json`` and ``first.key`` where no keys are; returns where the first key lies, None if nowhere.
+
+    Raises:
+        NotWritten: the disk is full; neither is there, as a key that nobody was given would be of no use.
+    """
     path, first = folder / KEYS_FILE, folder / FIRST_KEY_FILE
-    if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(first, make(path, "first") + "\n")
+    with _held(path):
+        if not path.exists():
+            key = _new_key()
+            write_together({first: f"{key}\n", path: _json([_entry("first", key)])}, PRIVATE)
     return first if first.exists() else None
+
+
+def _new_key() -> str:
+    return f"cxr_{secrets.token_urlsafe(32)}"
+
+
+def _entry(name: str, key: str) -> Entry:
+    return Entry(name=name, sha256=_digest(key), made=_now())
 
 
 def _digest(key: str) -> str:
@@ -145,15 +163,8 @@ def _read(path: Path) -> list[Entry]:
         raise KeyFault(f"{path} is not what 'python -m gateway.keys' wrote: {fault.errors()[0]['msg']}") from None
 
 
-def _write(path: Path, entries: list[Entry]) -> None:
-    _write_private(path, json.dumps([one.model_dump(mode="json") for one in entries], indent=2) + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+def _json(entries: list[Entry]) -> str:
+    return json.dumps([one.model_dump(mode="json") for one in entries], indent=2) + "\n"
 
 
 @contextmanager
@@ -196,4 +207,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

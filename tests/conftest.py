@@ -14,7 +14,7 @@ from training.evaluate import evaluate
 from training.sample_data import make_sample_data
 from training.train import train
 
-pytest_plugins = ["tests.service"]
+pytest_plugins = ["tests.service", "tests.small_disk"]
 
 TINY = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)
 

@@ -11,9 +11,7 @@ import argparse
 import json
 import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -26,8 +24,11 @@ from handlers.metadata import METADATA_FILE, Metadata, Precision
 from handlers.reading import FINDING
 from handlers.vit import PREPROCESSOR_FILE
 from training.data import DataError
+from workflows import command_line
 from workflows.active import WORKFLOW
-from workflows.sums import sha256_of, write_sums
+from workflows.archivers import run_archiver
+from workflows.atomic import scratch_folder
+from workflows.sums import new_sums, sha256_of
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"
@@ -73,26 +74,26 @@ def archive(run: Path, store: Path, version: str, precision: Precision = "float3
 
     Raises:
         FileNotFoundError: the run was not trained or not evaluated.
+        NotWritten: the disk is full; the store is as it was.
     """
     evaluation = json.loads((run / "evaluation.json").read_text())
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=store) as scratch:
+    with scratch_folder(store / "archives") as scratch:
         made = [
-            pack_model(
-                run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision), Path(scratch)
-            )
+            pack_model(run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision), scratch)
             for stage in ("binary", "disease")
         ]
-        made.append(_pack_workflow(Path(scratch)))
+        made.append(_pack_workflow(scratch))
         return place(made, store)
 
 
 def place(made: list[Path], store: Path) -> list[Path]:
-    """Moves archives from a folder on the store's disk into the store, their sums last."""
-    sums = {path.name: sha256_of(path) for path in made}
-    placed = [path.replace(store / path.name) for path in made]
-    write_sums(store, sums)
-    return placed
+    """Moves archives from a folder on the store's disk into the store: all of them and their sums, or none.
+
+    Raises:
+        NotWritten: there is no space for the sums.
+    """
+    with new_sums(store, {path.name: sha256_of(path) for path in made}):
+        return [path.replace(store / path.name) for path in made]
 
 
 def metadata_of(
@@ -145,7 +146,8 @@ def pack_model(folder: Path, metadata: Metadata, scratch: Path) -> Path:
     for name in ("config.json", PREPROCESSOR_FILE):
         shutil.copy(folder / name, staged / name)
     (staged / METADATA_FILE).write_text(metadata.model_dump_json(indent=2))
-    _run(
+    run_archiver(
+        scratch,
         "torch-model-archiver",
         *("--model-name", stage, "--version", metadata.version),
         *("--serialized-file", folder / "model.safetensors"),
@@ -156,7 +158,8 @@ def pack_model(folder: Path, metadata: Metadata, scratch: Path) -> Path:
 
 
 def _pack_workflow(scratch: Path) -> Path:
-    _run(
+    run_archiver(
+        scratch,
         "torch-workflow-archiver",
         *("--workflow-name", WORKFLOW, "--spec-file", WORKFLOWS / f"{WORKFLOW}.yaml"),
         *("--handler", WORKFLOWS / "no_functions.py", "--export-path", scratch),
@@ -164,9 +167,5 @@ def _pack_workflow(scratch: Path) -> Path:
     return scratch / f"{WORKFLOW}.war"
 
 
-def _run(command: str, *arguments: str | Path) -> None:
-    subprocess.run([Path(sys.executable).with_name(command), *map(str, arguments)], check=True)
-
-
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
+from workflows.atomic import write_text
+
 Stage = Literal["binary", "disease", "joint", "single"]
 """The two stages alone; both together on a shared loss; or one flat 14-label model to compare the cascade with."""
 
@@ -169,4 +171,4 @@ def parse_config(arguments: list[str] | None = None) -> tuple[TrainConfig, bool]
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False))
+    write_text(path, yaml.safe_dump(config.resolved(), sort_keys=False))

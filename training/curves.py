@@ -9,6 +9,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from workflows.atomic import written
+
 
 def draw_curves(history: list[dict[str, Any]], title: str, synthetic: bool, path: Path) -> None:
     """Loss (train, validation) and validation AUC by epoch; says so where the films are synthetic."""
@@ -24,7 +26,6 @@ def draw_curves(history: list[dict[str, Any]], title: str, synthetic: bool, path
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     figure.suptitle(f"{title} (synthetic films, not a medical result)" if synthetic else title)
-    partial = path.with_name(f"partial-{path.name}")
-    figure.savefig(partial, dpi=120)
+    with written(path) as new:
+        figure.savefig(new, dpi=120, format="png")
     plt.close(figure)
-    partial.replace(path)

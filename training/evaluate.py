@@ -33,6 +33,8 @@ from training.metrics import binary_metrics, disease_metrics, joined, served_rat
 from training.predict import films_of, predict_logits
 from training.subgroups import read_traits, subgroups
 from training.thresholds import disease_thresholds
+from workflows import command_line
+from workflows.atomic import write_together
 
 LABELS = (FINDING, *FINDINGS)
 """Columns of both stages' outputs side by side, stage 1's first."""
@@ -103,10 +105,13 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
         "subgroups": _subgroups(films, test, unseen, gate),
         "thresholds": thresholds,
     }
-    _write(run / "thresholds.json", json.dumps(thresholds, indent=2))
-    _write(run / "predictions.csv", _predictions(films, test, scores[split:]).to_csv(index=False))
-    _write(run / "evaluation.json", json.dumps(evaluation, indent=2, allow_nan=False))
-    _write(run / "evaluation.txt", print_evaluation(evaluation))
+    results = {
+        "thresholds.json": json.dumps(thresholds, indent=2),
+        "predictions.csv": _predictions(films, test, scores[split:]).to_csv(index=False),
+        "evaluation.txt": print_evaluation(evaluation),
+        "evaluation.json": json.dumps(evaluation, indent=2, allow_nan=False),
+    }
+    write_together({run / name: text for name, text in results.items()})
     return evaluation
 
 
@@ -176,11 +181,5 @@ def _predictions(films: Films, rows: NDArray[np.int64], scores: NDArray[np.float
     return table.assign(**dict(zip(LABELS, scores.T, strict=True)))
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
-
-
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

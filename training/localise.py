@@ -33,6 +33,8 @@ from handlers.image import read_film, to_pixels
 from handlers.vit import Vit, serving_device
 from training.boxes import FILM_SIDE, FindingBox, read_boxes
 from training.data import DataError, Films, read_films
+from workflows import command_line
+from workflows.atomic import write_text
 
 HOT = 0.5
 """Of its maximum: a map is hot from here up."""
@@ -100,9 +102,7 @@ def localise(run: Path, data: Path | None = None) -> dict[str, Any]:
         },
         "per_box": scored,
     }
-    partial = run / "localisation.json.partial"
-    partial.write_text(json.dumps(localisation, indent=2, allow_nan=False))
-    partial.replace(run / "localisation.json")
+    write_text(run / "localisation.json", json.dumps(localisation, indent=2, allow_nan=False))
     _print(localisation)
     return localisation
 
@@ -205,4 +205,4 @@ def _print(localisation: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

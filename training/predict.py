@@ -20,6 +20,8 @@ from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
 from training.data import DataError, Films, Split, read_films
 from training.pixels import load_pixels
+from workflows import command_line
+from workflows.atomic import write_text
 
 BATCH = 64
 
@@ -74,11 +76,9 @@ def main() -> None:
         table = predict(arguments.checkpoint, arguments.split, arguments.flip)
     except (DataError, FileNotFoundError) as fault:
         sys.exit(f"error: {fault}")
-    partial = arguments.out.with_name(f"{arguments.out.name}.partial")
-    table.to_csv(partial, index=False)
-    partial.replace(arguments.out)
+    write_text(arguments.out, table.to_csv(index=False))
     print(f"{len(table)} films in {arguments.out}")
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

@@ -12,7 +12,6 @@ import argparse
 import re
 import shutil
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,9 @@ from training.gate import Scored, choose_gate, gate_table
 from training.labels import LabelError
 from training.pixels import load_pixels
 from training.thresholds import disease_thresholds
+from workflows import command_line
 from workflows.active import WORKFLOW
+from workflows.atomic import scratch_folder
 
 FEWEST_FILMS, FEWEST_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""
@@ -94,9 +95,7 @@ def recalibrate(
     missing = [name for name in names if not (store / name).exists()]
     if missing:
         raise FileNotFoundError(f"{store} lacks {', '.join(missing)}: run 'make archive' first, or correct --store")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as folder:
-        scratch = Path(folder)
+    with scratch_folder(out / "archives") as scratch:
         models = {stage: _unpack(store / f"{stage}.mar", stage, scratch / "old" / stage) for stage in STAGES}
         if models["binary"].image_size != models["disease"].image_size:
             sizes = " and ".join(f"{model.image_size} px ({stage})" for stage, model in models.items())
@@ -192,4 +191,4 @@ def site_version(version: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

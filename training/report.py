@@ -12,7 +12,6 @@ import base64
 import json
 import platform
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -47,6 +46,8 @@ from training.report_charts import (
     draw_roc,
     save_chart,
 )
+from workflows import command_line
+from workflows.atomic import written_folder
 
 TEMPLATE = "report.html.j2"
 WAYS = ("ungated", "gated", "soft")
@@ -102,29 +103,27 @@ def report(run: Path, single: Path | None = None) -> Path:
     tested.scores[:] = tested.scores.astype(np.float32)
     compared = _compare(tested, evaluation["thresholds"][FINDING], single, films.folder) if single else None
 
-    folder = run / "report.partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    _draw_charts(run, evaluation, films, tested, compared, folder)
-    gallery = _gallery(run, films, tested, evaluation["thresholds"], folder)
     localisation = run / "localisation.json"
-    page = _render(
-        evaluation=evaluation,
-        areas=_areas(evaluation, compared),
-        compared=compared,
-        errors=_mean_errors(evaluation),
-        gallery=gallery,
-        localisation=json.loads(localisation.read_text()) if localisation.exists() else None,
-        images={path.stem: _data_uri(path) for path in sorted(folder.glob("*.png"))},
-        configs=configs,
-        command=shlex.join(
-            ["python", "-m", "training.report", "--run", str(run), *(["--single", str(single)] if single else [])]
-        ),
-        versions={"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, "matplotlib")}},
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    shutil.rmtree(run / "report", ignore_errors=True)
-    return folder.rename(run / "report") / "report.html"
+    versions = {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, "matplotlib")}}
+    with written_folder(run / "report") as folder:
+        _draw_charts(run, evaluation, films, tested, compared, folder)
+        gallery = _gallery(run, films, tested, evaluation["thresholds"], folder)
+        page = _render(
+            evaluation=evaluation,
+            areas=_areas(evaluation, compared),
+            compared=compared,
+            errors=_mean_errors(evaluation),
+            gallery=gallery,
+            localisation=json.loads(localisation.read_text()) if localisation.exists() else None,
+            images={path.stem: _data_uri(path) for path in sorted(folder.glob("*.png"))},
+            configs=configs,
+            command=shlex.join(
+                ["python", "-m", "training.report", "--run", str(run), *(["--single", str(single)] if single else [])]
+            ),
+            versions=versions,
+        )
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    return run / "report" / "report.html"
 
 
 def pick_films(
@@ -328,4 +327,4 @@ def _data_uri(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

@@ -2,29 +2,34 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from training.config import TrainConfig, save_config
 from training.curves import draw_curves
 from training.data import DataError, Films
 from training.model import save_checkpoint
+from workflows.atomic import restore, write_text, written_folder
 
 History = list[dict[str, Any]]
 
 
 def start_run(accelerator: Accelerator, config: TrainConfig, out: Path, resume: bool) -> History:
-    """Empties the folder, or loads the last finished epoch's state; returns the lines of the finished epochs.
+    """Begins anew, or loads the last finished epoch's state; returns the lines of the finished epochs.
+
+    The checkpoint of an earlier run stays until the first epoch of this one replaces it.
 
     Raises:
         DataError: the state was made with another configuration.
+        NotWritten: the disk is full.
     """
     if accelerator.is_main_process:
-        _restore(out / "state")
-        for folder in (out, out / "binary", out / "disease"):
-            _restore(folder / "checkpoint")
+        for folder in (out / "state", *(each / "checkpoint" for each in (out, out / "binary", out / "disease"))):
+            restore(folder)
     accelerator.wait_for_everyone()
     state: Path = out / "state"
     history: History = []
@@ -36,31 +41,30 @@ def start_run(accelerator: Accelerator, config: TrainConfig, out: Path, resume: 
         history = saved["history"]
         accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
     elif accelerator.is_main_process:
-        for left in ("checkpoint", "state", "tensorboard"):
+        for left in ("state", "tensorboard"):
             shutil.rmtree(out / left, ignore_errors=True)
     if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
         save_config(config, out / "training.yaml")
-        (out / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+        _write_lines(history, out)
     accelerator.wait_for_everyone()
     return history
 
 
 def write_epoch(config: TrainConfig, model: Any, films: Films, history: History, out: Path) -> None:
-    """The epoch's line and the curves; the checkpoint, where it is the best so far."""
-    with (out / "epochs.jsonl").open("a") as lines:
-        lines.write(json.dumps(history[-1]) + "\n")
+    """The epoch's line and the curves; the checkpoint, where it is the best so far.
+
+    Raises:
+        NotWritten: the disk is full; what was not written is as it was.
+    """
+    _write_lines(history, out)
     draw_curves(history, f"{config.stage}, {films.folder.resolve().name}", films.synthetic, out / "curves.png")
     if history[-1]["validation_auc"] != best_auc(history):
         return
     for folder, network in networks_of(config, model, out).items():
-        partial = folder / "checkpoint.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_checkpoint(network, config.model, partial)
-        save_config(config, partial / "training.yaml")
-        (partial / "data.json").write_text(json.dumps({**films.summary(), "epoch": history[-1]}, indent=2))
-        _swap(partial, folder / "checkpoint")
+        with written_folder(folder / "checkpoint") as new:
+            save_checkpoint(network, config.model, new)
+            save_config(config, new / "training.yaml")
+            (new / "data.json").write_text(json.dumps({**films.summary(), "epoch": history[-1]}, indent=2))
 
 
 def networks_of(config: TrainConfig, model: Any, out: Path) -> dict[Path, Any]:
@@ -71,13 +75,18 @@ def networks_of(config: TrainConfig, model: Any, out: Path) -> dict[Path, Any]:
 
 
 def write_state(accelerator: Accelerator, config: TrainConfig, history: History, out: Path) -> None:
-    """What ``start_run`` resumes from."""
-    partial = out / "state.partial"
-    accelerator.save_state(str(partial))
-    if accelerator.is_main_process:
-        (partial / "run.json").write_text(json.dumps({"config": config.resolved(), "history": history}))
-        _swap(partial, out / "state")
-    accelerator.wait_for_everyone()
+    """What ``start_run`` resumes from.
+
+    Raises:
+        NotWritten: the disk is full; the last state is as it was.
+    """
+    with ExitStack() as stack:
+        new = [str(stack.enter_context(written_folder(out / "state"))) if accelerator.is_main_process else None]
+        [folder] = broadcast_object_list(new)  # each process adds its own random numbers' state
+        accelerator.save_state(folder)
+        if accelerator.is_main_process:
+            (Path(folder) / "run.json").write_text(json.dumps({"config": config.resolved(), "history": history}))
+        accelerator.wait_for_everyone()
 
 
 def best_auc(history: History) -> float | None:
@@ -85,17 +94,5 @@ def best_auc(history: History) -> float | None:
     return max(areas) if areas else None
 
 
-def _swap(partial: Path, final: Path) -> None:
-    """A kill in between leaves ``final`` or ``final.old``, never half a folder; ``_restore`` mends the second."""
-    old = final.with_name(f"{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _restore(final: Path) -> None:
-    old = final.with_name(f"{final.name}.old")
-    if old.exists() and not final.exists():
-        old.rename(final)
+def _write_lines(history: History, out: Path) -> None:
+    write_text(out / "epochs.jsonl", "".join(json.dumps(line) + "\n" for line in history))

@@ -7,7 +7,6 @@ archive on Kaggle holds. The films show no patient, and a model trained on them 
 import argparse
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from training.data import SYNTHETIC_MARK
 from training.sample_anatomy import make_anatomy
 from training.sample_films import draw_film
 from training.sample_findings import Box
+from workflows import command_line
+from workflows.atomic import written_folder
 
 SYNTHETIC_TEXT = """\
 Every film in this folder was drawn by a program (training/sample_data.py of CXR Cascade).
@@ -292,6 +293,7 @@ def make_sample_data(
 
     Raises:
         FileExistsError: ``out`` exists and has no ``SYNTHETIC_MARK``, so it is not ours to replace.
+        NotWritten: the disk is full.
         ValueError: fewer films than patients.
     """
     out = out.resolve()
@@ -300,20 +302,12 @@ def make_sample_data(
     plans = plan_films(films, patients, seed)
     if workers is None:
         workers = min(os.cpu_count() or 1, 8, films // 32)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "replaced"))
-    try:
-        images = part / "images_001" / "images"
+    with written_folder(out) as new:
+        images = new / "images_001" / "images"
         images.mkdir(parents=True)
         boxes = _draw_all(images, plans, seed, workers)
-        _write_tables(part, plans, boxes, seed)
-        (part / SYNTHETIC_MARK).write_text(SYNTHETIC_TEXT, encoding="utf-8", newline="\n")
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _write_tables(new, plans, boxes, seed)
+        (new / SYNTHETIC_MARK).write_text(SYNTHETIC_TEXT, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
@@ -332,4 +326,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

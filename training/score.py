@@ -24,6 +24,7 @@ from training.data import DataError
 from training.predictions import Predictions, read_list, read_predictions
 from training.readers import compare_readers, read_thresholds
 from training.score_table import print_scores
+from workflows.atomic import write_text
 
 ARGUMENTS = {
     "predictions": "CSV: Image Index and a probability for each finding",
@@ -76,7 +77,7 @@ def main(arguments: Namespace) -> None:
     )
     print_scores(scores)
     if arguments.out:
-        _write(arguments.out, json.dumps(scores, indent=2, allow_nan=False))
+        write_text(arguments.out, json.dumps(scores, indent=2, allow_nan=False))
 
 
 def score(
@@ -153,10 +154,3 @@ def _describe(truth: Labels, scored: int) -> dict[str, Any]:
         "lacking": list(truth.lacking),
         "ignored": list(truth.ignored),
     }
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -25,6 +25,8 @@ from training.data import DataError
 from training.labels import LabelError
 from training.run_folder import best_auc
 from training.train import NonFiniteLoss, train
+from workflows import command_line
+from workflows.atomic import naming, write_text, written
 
 matplotlib.use("Agg")
 
@@ -40,7 +42,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweep")
     arguments, training = parser.parse_known_args()
     try:
-        study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
+        with naming(arguments.out / "sweep.db"):
+            study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
     except (DataError, LabelError, ValueError) as fault:
         sys.exit(f"error: {fault}")
     print_trials(study)
@@ -88,7 +91,7 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
 
     while len(_finished(study)) < trials:
         study.optimize(objective, n_trials=1, catch=(NonFiniteLoss,))
-        _table(study).to_csv(out / "trials.csv", index=False)
+        write_text(out / "trials.csv", _table(study).to_csv(index=False))
     return study
 
 
@@ -122,7 +125,8 @@ def draw_trials(study: optuna.Study, path: Path) -> None:
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("validation AUC")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with written(path) as new:
+        figure.savefig(new, dpi=120, format="png")
     plt.close(figure)
 
 
@@ -168,4 +172,4 @@ def _table(study: optuna.Study) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

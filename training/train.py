@@ -44,6 +44,8 @@ from training.model import build_model
 from training.optimise import Loss, make_loss, make_optimizer
 from training.pixels import load_pixels
 from training.run_folder import History, best_auc, start_run, write_epoch, write_state
+from workflows import command_line
+from workflows.atomic import naming
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""
@@ -87,16 +89,17 @@ def train(config: TrainConfig, resume: bool = False) -> History:
     Raises:
         DataError, LabelError: the data folder cannot be trained on.
         NonFiniteLoss: the loss is no number any more.
+        NotWritten: the disk is full; --resume goes on from the last finished epoch.
     """
     disable_progress_bar()  # transformers'; an epoch has one of its own
     out = Path(config.out)
     accelerator = Accelerator(mixed_precision=config.precision, log_with="tensorboard", project_dir=out / "tensorboard")
     set_seed(config.seed)
-    with accelerator.main_process_first():
-        films, pixels = _load(config)
+    films, pixels = _load(config)
     training = prepare(config, accelerator, films, pixels)
     history = start_run(accelerator, config, out, resume)
-    accelerator.init_trackers("")
+    with naming(out / "tensorboard"):
+        accelerator.init_trackers("")
     for epoch in range(len(history), config.optim.epochs):
         set_seed(config.seed + 1000 * (epoch + 1), device_specific=True)  # an epoch's draws depend on its number alone
         training.batches.set_epoch(epoch)  # the sampler's own would be set back to the loader's count
@@ -105,13 +108,15 @@ def train(config: TrainConfig, resume: bool = False) -> History:
         area = mean_auc(truth, scores)
         line = {"epoch": epoch + 1, "loss": loss, "validation_loss": validation_loss, "validation_auc": area}
         history.append(line)
-        accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
+        with naming(out / "tensorboard"):
+            accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
         if accelerator.is_main_process:
             judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
             write_epoch(config, judged, films, history, out)
         write_state(accelerator, config, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
-    accelerator.end_training()
+    with naming(out / "tensorboard"):
+        accelerator.end_training()
     accelerator.print(f"{config.stage}: best validation AUC {best_auc(history)}, checkpoint in {out / 'checkpoint'}")
     return history
 
@@ -210,4 +215,4 @@ def _validate(training: Training) -> tuple[NDArray[np.float32], NDArray[np.int8]
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

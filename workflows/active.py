@@ -4,10 +4,10 @@ Without the file it is ``chest_xray``, which ``make archive`` writes. ``workflow
 """
 
 import logging
-import os
 import re
 from pathlib import Path
 
+from workflows.atomic import write_text
 from workflows.server import Server
 
 WORKFLOW = "chest_xray"
@@ -45,15 +45,14 @@ class Active:
         """Switches every process that reads this file; the switch is atomic.
 
         Raises:
+            NotWritten: the disk is full; the old one is served on.
             ValueError: ``name`` is no workflow's name.
         """
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no workflow's name: letters, digits and underscores, 64 at most")
         if (current := self.name()) == name:
             return
-        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        new.write_text(f"{name}\n{current}\n")
-        new.replace(self._path)
+        write_text(self._path, f"{name}\n{current}\n")
 
     def _read(self) -> list[str]:
         try:

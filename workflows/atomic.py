@@ -18,8 +18,10 @@ from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of a disk, a quota, and a limit on the size of a file (``ulimit -f``)."""
-SAYS_FULL = re.compile(r"os error (28|122|27)\b|iostream error|database or disk is full")
-"""The same in the words of safetensors, PyTorch and SQLite, which raise exceptions of their own."""
+SAYS_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|iostream error|database or disk is full"
+)
+"""The same in the words of programs and libraries that raise no OSError: safetensors, PyTorch, SQLite."""
 PARTIAL = ".partial"
 
 
@@ -70,7 +72,7 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
         new.write_bytes(data)
 
 
-def write_together(texts: dict[Path, str]) -> None:
+def write_together(texts: dict[Path, str], mode: int = 0o666) -> None:
     """Several text files in UTF-8: none is replaced before all are on the disk.
 
     Raises:
@@ -79,7 +81,7 @@ def write_together(texts: dict[Path, str]) -> None:
     with ExitStack() as files:
         for path, text in reversed(texts.items()):  # the stack renames the last one first
             data = text.encode()
-            new = files.enter_context(written(path, len(data)))
+            new = files.enter_context(written(path, len(data), mode))
             new.write_bytes(data)
             _sync(new)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
+from workflows import command_line
 from workflows.active import Active
 from workflows.report_table import print_answer
 from workflows.server import Server, ServerError
@@ -66,4 +67,4 @@ def _read_file(server: Server, film: Path, as_json: bool) -> Report | Refusal:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

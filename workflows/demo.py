@@ -1,12 +1,12 @@
 """Reads three films through the running server: a sample film with findings, one without, a real radiograph."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 from pydicom.data import get_testdata_file
 
 from handlers.findings import NO_FINDING
+from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.client import main as read_films
 from workflows.server import KEY_FILE, Server
@@ -50,4 +50,4 @@ def _path(image: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -26,7 +26,9 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from handlers.findings import FINDINGS
+from workflows import command_line
 from workflows.active import WORKFLOW
+from workflows.atomic import write_text
 from workflows.register import archives_of
 from workflows.sums import sha256_of
 
@@ -82,9 +84,7 @@ def main() -> int:
     if chosen.out is None:
         print(card)
         return 0
-    partial = chosen.out.with_name(f"{chosen.out.name}.partial")
-    partial.write_text(card, encoding="utf-8")
-    partial.replace(chosen.out)
+    write_text(chosen.out, card)
     print(chosen.out)
     return 0
 
@@ -321,4 +321,4 @@ def _precision(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -3,12 +3,14 @@
 import csv
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
 
 from handlers.findings import FINDINGS
 from handlers.report import Refusal, Report
+from workflows.atomic import NotWritten, naming
 
 IMAGE, MODELS, ERROR = "Image Index", "models", "error"
 COLUMNS = (IMAGE, "Finding", *(f"prob_{name}" for name in FINDINGS), "routed", MODELS, ERROR)
@@ -43,13 +45,14 @@ class PredictionsTable:
         self.errors: dict[str, str] = {}
         self.models: set[str] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.partial.open("a", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._file = self.partial.open("ab", buffering=0)
         try:
             self._hold()
             self._go_on()
-        except BaseException:
+        except BaseException as fault:
             self._file.close()
+            if isinstance(fault, NotWritten) and not self.partial.stat().st_size:
+                self.partial.unlink()
             raise
 
     def __enter__(self) -> "PredictionsTable":
@@ -70,7 +73,11 @@ class PredictionsTable:
             )
 
     def add(self, name: str, answer: Report | Refusal) -> None:
-        """A film's row, whole in the file when this returns."""
+        """A film's row, whole in the file when this returns.
+
+        Raises:
+            NotWritten: the disk is full; the rows before it are whole.
+        """
         if isinstance(answer, Refusal):
             self._write({IMAGE: name, ERROR: answer.error.type})
             return
@@ -80,14 +87,27 @@ class PredictionsTable:
 
     def finish(self) -> None:
         """Renames the table, which is complete, to its name."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
         self.partial.replace(self.path)
 
     def _write(self, row: dict[str, object]) -> None:
         values = [row.get(column, "") for column in COLUMNS]
-        self._writer.writerow(values)
-        self._file.flush()
+        self._append(values)
         self._note([str(value) for value in values])
+
+    def _append(self, values: Sequence[object]) -> None:
+        """One line; what a full disk took of it is cut off again."""
+        line, size = StringIO(), os.fstat(self._file.fileno()).st_size
+        csv.writer(line, lineterminator="\n").writerow(values)
+        left = line.getvalue().encode()
+        try:
+            with naming(self.partial):
+                while left:
+                    left = left[self._file.write(left) :]
+        except NotWritten:
+            self._file.truncate(size)
+            raise
 
     def _note(self, values: list[str]) -> None:
         row = dict(zip(COLUMNS, values, strict=True))
@@ -119,8 +139,7 @@ class PredictionsTable:
         for row in rows[1:]:
             self._note(row)
         if not rows:
-            self._writer.writerow(COLUMNS)
-            self._file.flush()
+            self._append(COLUMNS)
 
     def _foreign(self) -> TableError:
         return TableError(f"{self.partial} is no table of this command: move it away, or give --out another name")

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from handlers.report import Refusal, Report
-from workflows import dag_executor
+from workflows import command_line, dag_executor
 from workflows.active import WORKFLOW, Active
 from workflows.client import read
 from workflows.server import Server, ServerDown, ServerError
@@ -110,4 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -12,19 +12,20 @@ memory until one is retired. A film that is being read stays with the pair that 
 import argparse
 import hashlib
 import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 import yaml
 
+from workflows import command_line
 from workflows.active import NAME, WORKFLOW, Active
+from workflows.archivers import run_archiver
+from workflows.atomic import scratch_folder
 from workflows.register import LOAD_LIMIT, archives_of, register
 from workflows.serve import note_running
 from workflows.server import Server, ServerError
-from workflows.sums import WrongSum, check_sums, sha256_of, write_sums
+from workflows.sums import WrongSum, check_sums, new_sums, sha256_of, write_sums
 from workflows.torchserve import held
 
 PAIR = ("binary.mar", "disease.mar")
@@ -92,15 +93,14 @@ def _copy(store: Path, into: Path) -> str:
         raise ServerError(str(fault)) from None
     name = f"{WORKFLOW}_{hashlib.sha256(''.join(sums.values()).encode()).hexdigest()[:8]}"
     pair = archives_of(name)[:2]
-    with tempfile.TemporaryDirectory(dir=into) as scratch:
-        made = [Path(shutil.copy(store / old, Path(scratch) / new)) for old, new in zip(PAIR, pair, strict=True)]
+    with scratch_folder(into / name) as scratch:
+        made = [Path(shutil.copy(store / old, scratch / new)) for old, new in zip(PAIR, pair, strict=True)]
         if [sha256_of(path) for path in made] != [sums[old] for old in PAIR]:
             raise ServerError(f"the archives of {store} changed while they were copied; run this again")
-        made.append(_workflow(store / f"{WORKFLOW}.war", name, pair, Path(scratch)))
-        written = {path.name: sha256_of(path) for path in made}
-        for path in made:
-            path.replace(into / path.name)
-    write_sums(into, written)
+        made.append(_workflow(store / f"{WORKFLOW}.war", name, pair, scratch))
+        with new_sums(into, {path.name: sha256_of(path) for path in made}):
+            for path in made:
+                path.replace(into / path.name)
     return name
 
 
@@ -112,10 +112,12 @@ def _workflow(war: Path, name: str, pair: tuple[str, str], scratch: Path) -> Pat
     for node, archive in zip(("binary", "disease"), pair, strict=True):
         spec["models"][node]["url"] = archive
     (scratch / f"{name}.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
-    archiver = Path(sys.executable).with_name("torch-workflow-archiver")
-    command: list[str | Path] = [archiver, "--workflow-name", name, "--spec-file", scratch / f"{name}.yaml"]
-    command += ["--handler", scratch / "no_functions.py", "--export-path", scratch]
-    subprocess.run(command, check=True)
+    run_archiver(
+        scratch,
+        "torch-workflow-archiver",
+        *("--workflow-name", name, "--spec-file", scratch / f"{name}.yaml"),
+        *("--handler", scratch / "no_functions.py", "--export-path", scratch),
+    )
     return scratch / f"{name}.war"
 
 
@@ -144,4 +146,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -25,6 +25,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from handlers.report import Refusal, Report
+from workflows import command_line
 from workflows.client import FILM_REFUSED
 from workflows.film_list import Film, FilmListError, find_films, listed_films
 from workflows.gateway_client import NO_REPORT, Gateway, Line, Stopped
@@ -188,4 +189,4 @@ def _say(table: PredictionsTable) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from handlers.report import Refusal
-from workflows import gateway_process, torchserve
+from workflows import command_line, gateway_process, torchserve
 from workflows.active import Active
 from workflows.client import read
 from workflows.register import check_archives, probe_film, register
@@ -112,4 +112,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

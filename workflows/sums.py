@@ -5,8 +5,11 @@ can write this file too. ``sha256sum -c sha256sums`` in the store checks the sam
 """
 
 import hashlib
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from workflows.atomic import written
 
 SUMS_FILE = "sha256sums"
 
@@ -30,11 +33,25 @@ def read_sums(store: Path) -> dict[str, str]:
 
 
 def write_sums(store: Path, sums: dict[str, str]) -> None:
-    """Writes these sums, and keeps those of the store's other files; a file that is gone loses its line."""
-    kept = {name: digest for name, digest in {**read_sums(store), **sums}.items() if (store / name).exists()}
-    new = store / f".{SUMS_FILE}.{os.getpid()}"
-    new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items())))
-    new.replace(store / SUMS_FILE)
+    """Writes these sums; see ``new_sums``."""
+    with new_sums(store, sums):
+        pass
+
+
+@contextmanager
+def new_sums(store: Path, sums: dict[str, str]) -> Iterator[None]:
+    """Has new sums ready on the disk, and puts them in place when the block, which moves their files, has ended.
+
+    The sums of the store's other files are kept; a file that is gone loses its line.
+
+    Raises:
+        NotWritten: the disk is full; the block was not begun.
+    """
+    kept = {name: digest for name, digest in read_sums(store).items() if (store / name).exists()} | sums
+    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items()))
+    with written(store / SUMS_FILE, len(text)) as new:
+        new.write_text(text)
+        yield
 
 
 def check_sums(store: Path, names: tuple[str, ...]) -> dict[str, str]:
