@@ -46,7 +46,7 @@ def config(tiny_config, small_disk: SmallDisk, tmp_path: Path) -> tuple[Path, Tr
 
 
 COMMANDS = {
-    "evaluate": ("run/thresholds.json", "training.evaluate --run {disk}/run"),
+    "evaluate": ("run/evaluation.json", "training.evaluate --run {disk}/run"),
     "predict": ("new/p.csv", "training.predict --checkpoint {disk}/run/binary/checkpoint --out {disk}/new/p.csv"),
     "report": ("run/report", "training.report --run {disk}/run"),
     "localise": ("run/localisation.json", "training.localise --run {disk}/run"),
@@ -63,7 +63,7 @@ COMMANDS = {
     "model card": ("CARD.md", "workflows.model_card --store {disk}/model_store --out {disk}/CARD.md"),
     "make a key": ("secrets/keys.json", "gateway.keys make ward-3 --secrets {disk}/secrets"),
     "revoke a key": ("secrets/keys.json", "gateway.keys revoke first --secrets {disk}/secrets"),
-    "make the first key": ("fresh/first.key", "gateway.keys first --secrets {disk}/fresh"),
+    "make the first key": ("fresh/keys.json", "gateway.keys first --secrets {disk}/fresh"),
     "train": ("new/training.yaml", "training.train --config {elsewhere}/config.yaml"),
     "sweep": (
         "sweep",
