@@ -58,10 +58,14 @@ class Counting(BaseHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None: ...
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # more than a load's connections: from a queue of 5 they are reset on a busy machine
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     Counting.most = 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
+    with Server(("127.0.0.1", 0), Counting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()

@@ -273,8 +273,14 @@ def narrow(start_gateway: StartGateway) -> Gateway:
 
 @pytest.fixture(scope="session")
 def hasty(start_gateway: StartGateway) -> Gateway:
-    """One place, little time, and bodies up to 100,000 bytes."""
-    return start_gateway(places=1, waiting=3, wait=0.3, upload=0.5, deadline=1.0, max_bytes=100_000)
+    """One place, little time to wait for it and to send a film, and all the time that a reading takes."""
+    return start_gateway(places=1, waiting=3, wait=0.3, upload=0.5, deadline=PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def small(start_gateway: StartGateway) -> Gateway:
+    """Bodies up to 100,000 bytes."""
+    return start_gateway(max_bytes=100_000)
 
 
 def answer_on(connection: socket.socket) -> tuple[int, bytes]:

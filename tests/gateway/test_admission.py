@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from gateway.admission import Admission, Full
-from tests.gateway.conftest import Gateway, StandIn, answer_on, report_of
+from tests.gateway.conftest import Gateway, StandIn, StartGateway, answer_on, report_of
 
 
 @pytest.fixture
@@ -121,12 +121,15 @@ def test_a_film_that_waits_too_long_is_refused_with_503(hasty: Gateway, torchser
     assert first.result().status_code == 200
 
 
-def test_a_report_that_takes_too_long_is_504_and_frees_its_place(hasty: Gateway, torchserve: StandIn) -> None:
-    answer = hasty.read(b"held:film:0.75")
+def test_a_report_that_takes_too_long_is_504_and_frees_its_place(
+    start_gateway: StartGateway, torchserve: StandIn
+) -> None:
+    gateway = start_gateway(places=1, deadline=1.0)
+    answer = gateway.read(b"held:film:0.75")
     assert (answer.status_code, answer.json()["type"]) == (504, "urn:cxr:DeadlinePassed")
     assert torchserve.held == 1
-    hasty.until(lambda: hasty.state()["ready"] is True)
-    assert hasty.read(b"film:0.5").status_code == 200
+    gateway.until(lambda: gateway.state()["ready"] is True)
+    gateway.until(lambda: gateway.read(b"film:0.5").status_code == 200)
 
 
 def test_a_slow_upload_holds_no_place_and_is_cut_off(hasty: Gateway, torchserve: StandIn) -> None:

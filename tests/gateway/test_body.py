@@ -20,8 +20,8 @@ END = b"--edge--\r\n"
 
 
 @pytest.mark.parametrize("film", [part("data", b"film:0.75"), part("data", b"film:0.75", '; filename="a.png"')])
-def test_the_form_field_data_is_the_film(hasty: Gateway, torchserve: StandIn, film: bytes) -> None:
-    assert hasty.read(film + END, headers=FORM).json() == report_of(0.75).model_dump()
+def test_the_form_field_data_is_the_film(small: Gateway, torchserve: StandIn, film: bytes) -> None:
+    assert small.read(film + END, headers=FORM).json() == report_of(0.75).model_dump()
     assert torchserve.films == [b"film:0.75"]
 
 
@@ -40,17 +40,17 @@ def test_the_form_field_data_is_the_film(hasty: Gateway, torchserve: StandIn, fi
     ],
 )
 def test_any_other_form_is_refused_with_what_is_wrong(
-    hasty: Gateway, torchserve: StandIn, form: bytes, said: str
+    small: Gateway, torchserve: StandIn, form: bytes, said: str
 ) -> None:
-    answer = hasty.read(form, headers=FORM)
+    answer = small.read(form, headers=FORM)
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:MalformedForm")
     assert said in answer.json()["detail"]
     assert torchserve.films == []
 
 
 @pytest.mark.parametrize("boundary", ["", "; boundary=", f"; boundary={'x' * 300}"])
-def test_a_form_without_a_good_boundary_is_refused(hasty: Gateway, torchserve: StandIn, boundary: str) -> None:
-    answer = hasty.read(part("data", b"film:0.75") + END, headers={"Content-Type": f"multipart/form-data{boundary}"})
+def test_a_form_without_a_good_boundary_is_refused(small: Gateway, torchserve: StandIn, boundary: str) -> None:
+    answer = small.read(part("data", b"film:0.75") + END, headers={"Content-Type": f"multipart/form-data{boundary}"})
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:MalformedForm")
 
 
@@ -79,45 +79,45 @@ def test_no_form_does_anything_but_give_a_film_or_be_refused(body: bytes) -> Non
 
 
 @pytest.mark.parametrize(("body", "headers"), [(b"", {}), (part("data", b"") + END, FORM)])
-def test_no_film_is_an_empty_request(hasty: Gateway, torchserve: StandIn, body: bytes, headers: dict[str, str]) -> None:
-    answer = hasty.read(body, headers=headers)
+def test_no_film_is_an_empty_request(small: Gateway, torchserve: StandIn, body: bytes, headers: dict[str, str]) -> None:
+    answer = small.read(body, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:EmptyRequest")
 
 
-def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(hasty: Gateway, torchserve: StandIn) -> None:
+def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(small: Gateway, torchserve: StandIn) -> None:
     film = b"film:0.75;".ljust(100_000, b"x")
-    assert hasty.read(film).status_code == 200
-    answer = hasty.read(film + b"x")
+    assert small.read(film).status_code == 200
+    answer = small.read(film + b"x")
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:cxr:BodyTooLarge")
     assert torchserve.films == [film]
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(hasty: Gateway, torchserve: StandIn) -> None:
-    with hasty.open(b"", "Content-Length: 100001") as connection:
+def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(small: Gateway, torchserve: StandIn) -> None:
+    with small.open(b"", "Content-Length: 100001") as connection:
         assert answer_on(connection)[0] == 413
 
 
 @pytest.mark.parametrize("headers", [{}, FORM])
 def test_a_body_of_unknown_length_is_refused_at_the_first_byte_over(
-    hasty: Gateway, torchserve: StandIn, headers: dict[str, str]
+    small: Gateway, torchserve: StandIn, headers: dict[str, str]
 ) -> None:
     sent = part("data", b"x" * 100_000) if headers else b"x" * 100_001
     chunk = b"%x\r\n%b\r\n" % (len(sent), sent)  # and no end
     lines = ["Transfer-Encoding: chunked", *(f"{name}: {value}" for name, value in headers.items())]
-    with hasty.open(chunk, *lines) as connection:
+    with small.open(chunk, *lines) as connection:
         status, problem = answer_on(connection)
     assert (status, b"BodyTooLarge" in problem) == (413, True)
     assert torchserve.films == []
 
 
 @pytest.mark.parametrize("type", ["application/json", "text/plain", "text/html", "video/mp4", "multipart/mixed", "x"])
-def test_other_content_types_are_refused(hasty: Gateway, torchserve: StandIn, type: str) -> None:
-    answer = hasty.read(b"film:0.75", headers={"Content-Type": type})
+def test_other_content_types_are_refused(small: Gateway, torchserve: StandIn, type: str) -> None:
+    answer = small.read(b"film:0.75", headers={"Content-Type": type})
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:cxr:UnsupportedMediaType")
     assert torchserve.films == []
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
-def test_a_compressed_body_is_refused(hasty: Gateway, torchserve: StandIn, encoding: str) -> None:
-    assert hasty.read(b"film:0.75", headers={"Content-Encoding": encoding}).status_code == 415
-    assert hasty.read(b"film:0.75", headers={"Content-Encoding": "identity"}).status_code == 200
+def test_a_compressed_body_is_refused(small: Gateway, torchserve: StandIn, encoding: str) -> None:
+    assert small.read(b"film:0.75", headers={"Content-Encoding": encoding}).status_code == 415
+    assert small.read(b"film:0.75", headers={"Content-Encoding": "identity"}).status_code == 200
