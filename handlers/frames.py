@@ -44,8 +44,8 @@ _lock = threading.Lock()
 def frame_of(body: bytes, pixels: PixelData) -> bytes:
     """The one frame: its fragments, joined (PS3.5, A.4), in defined length or not, or as it lies there without any.
 
-    The first fragment is the offset table, which some writers leave out. Where the delimiter after the last one is
-    missing, the frame must have its own end.
+    The first fragment is the offset table, which some writers leave out, as others do the delimiter after the last one.
+    Whether the frame is whole, its decoder sees.
 
     Raises:
         RefusedFilm: TruncatedImage, or NotARadiograph for several frames.
@@ -63,16 +63,10 @@ def frame_of(body: bytes, pixels: PixelData) -> bytes:
     fragments = items if len(items) == 1 or items[0].startswith(_STARTS) else items[1:]
     check_frames(sum(fragment.startswith(_STARTS) or fragment[1:8] == _RUN_LENGTHS for fragment in fragments))
     frame = b"".join(fragments)
-    ended = body[place : place + 4] == _DELIMITER or (
-        end - place < 8 and (pixels.length != UNDEFINED or _has_end(frame))
-    )
+    ended = body[place : place + 4] == _DELIMITER or end - place < 8
     if not frame or place > end or not ended:
         raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short or damaged")
     return frame
-
-
-def _has_end(frame: bytes) -> bool:
-    return not frame.startswith(_STARTS) or frame.rstrip(b"\0\xff").endswith(_END)  # the decoder of run lengths counts
 
 
 def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
@@ -99,13 +93,16 @@ def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
             raise RefusedFilm(
                 "UnsupportedTransferSyntax", f"{syntax.name} of {header.precision} bit: only 8 bit is read"
             )
-        return np.asarray(read_jpeg(frame).picture)
+        return np.asarray(read_jpeg(_with_end(frame)[0]).picture)
     if channels == 3 and (syntax in GDCM or header.precision != 8):
         raise RefusedFilm("UnsupportedTransferSyntax", f"{syntax.name} of three components is not read")
-    if header.marker == _LOSSLESS and not _has_end(frame):  # its decoder makes up what is missing
+    if header.marker == _LOSSLESS and _with_end(frame) != [frame]:  # its decoder makes up what is missing
         raise RefusedFilm("TruncatedImage", "the lossless JPEG frame has no end marker: it is cut short")
-    request = {"codec": "openjpeg" if syntax in OPENJPEG else "gdcm", "syntax": str(syntax)}
-    pixels = _in_a_process(frame, {**request, "rows": rows, "columns": columns, "precision": header.precision})
+    request: dict[str, object] = {"codec": "openjpeg" if syntax in OPENJPEG else "gdcm", "syntax": str(syntax)}
+    request |= {"rows": rows, "columns": columns, "precision": header.precision}
+    pixels = next(filter(None, (_in_a_process(whole, request) for whole in _with_end(frame))), b"")
+    if not pixels:
+        raise RefusedFilm("UnreadableImage", "the compressed frame cannot be decoded: cut short or damaged")
     samples = np.frombuffer(pixels, np.uint8 if header.precision <= 8 else "<u2")
     if samples.size != rows * columns * channels:
         raise RefusedFilm("UnreadableImage", f"the frame holds {samples.size} samples, not {rows * columns * channels}")
@@ -115,10 +112,7 @@ def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
 
 
 def _codestream(frame: bytes) -> bytes:
-    """A JPEG 2000 codestream with its end marker, out of the boxes of a JP2 file (ITU-T T.800, annex I), if it is one.
-
-    Without the marker OpenJPEG decodes nothing; with it, nothing of which a tile is cut short.
-    """
+    """A JPEG 2000 codestream, out of the boxes of a JP2 file (ITU-T T.800, annex I), if it is one."""
     place, boxes = 0, 0
     while frame.startswith(_JP2) and boxes < MAX_BOXES and place + 8 <= len(frame):
         length, start = int.from_bytes(frame[place : place + 4], "big"), place + 8
@@ -129,7 +123,17 @@ def _codestream(frame: bytes) -> bytes:
             frame = frame[start:end]
             break
         place, boxes = max(end, place + 8), boxes + 1
-    return frame if _has_end(frame) else frame + _END
+    return frame
+
+
+def _with_end(frame: bytes) -> list[bytes]:
+    """The frame, as it may have been before it lost its end marker: a zero byte after it may be padding.
+
+    Without the marker some decoders decode nothing; with it, nothing that is not whole.
+    """
+    if frame.rstrip(b"\0\xff").endswith(_END):
+        return [frame]
+    return [frame + _END] + [frame[:-1] + _END] * frame.endswith(b"\0")
 
 
 def _jpeg_2000_header(frame: bytes) -> tuple[JpegHeader, bool]:
@@ -174,6 +178,7 @@ def _run_lengths(frame: bytes, layout: Layout) -> Samples:
 
 
 def _in_a_process(frame: bytes, request: dict[str, object]) -> bytes:
+    """The frame's pixels; empty where it cannot be decoded."""
     try:
         with _codec_process() as process:
             pixels = process.decode(frame, request)
@@ -181,8 +186,6 @@ def _in_a_process(frame: bytes, request: dict[str, object]) -> bytes:
         raise RefusedFilm("DecodeTimeout", "the compressed frame takes too long to decode") from fault
     except CodecFault as fault:
         raise RefusedFilm("UnreadableImage", "the compressed frame breaks its decoder") from fault
-    if not pixels:
-        raise RefusedFilm("UnreadableImage", "the compressed frame cannot be decoded: cut short or damaged")
     return pixels
 
 
