@@ -1,6 +1,7 @@
 """A TorchServe as its clients see it: addresses from ``config.properties``, tokens from ``key_file.json``."""
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +10,20 @@ from typing import Any, Literal
 
 import httpx
 
+from workflows import jvm
+
 CONFIG_FILE = "config.properties"
 KEY_FILE = "key_file.json"
 
 TokenKind = Literal["inference", "management"]
 
+ADDRESS = re.compile(r"https?://[\w-]{1,63}(\.[\w-]{1,63})*:(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE)
+"""What TorchServe takes, and no more: no IPv6 address, no path, not even a slash at the end. Without a port each of its
+addresses has another default."""
+LAST_PORT = 65534
+"""That TorchServe takes in an address."""
+CONNECTED = "connection.connect_tcp.complete"
+"""httpx's name, in a request's ``trace`` extension, for the moment at which a connection is there and nothing sent."""
 TORN_READS = 20
 """TorchServe writes its key file in place: one that is read meanwhile is empty or cut, for less than a millisecond."""
 
@@ -28,6 +38,10 @@ class ServerDown(ServerError):
     """Nothing answers at the address."""
 
     exit_code = 2
+
+
+class ForeignServer(ServerDown):
+    """Another program listens where the server should; it was sent nothing."""
 
 
 class WrongToken(ServerError):
@@ -65,13 +79,18 @@ class Server:
         """The server whose configuration lies in ``folder``.
 
         Raises:
-            ServerError: no configuration there.
+            ServerError: no configuration there, or one that lacks an address or the model store.
         """
-        path = folder / CONFIG_FILE
-        if not path.exists():
-            raise ServerError(f"{path} is not there: run this in the project's folder, or name it with --server")
-        lines = (line.partition("=") for line in path.read_text().splitlines() if not line.startswith("#"))
-        settings = {key.strip(): value.strip() for key, _, value in lines}
+        settings = read_settings(folder)
+        for name in ("inference_address", "management_address", "metrics_address", "model_store"):
+            if not settings.get(name):
+                raise ServerError(f"{folder / CONFIG_FILE} has no {name}: take the line from the project's own file")
+            address = ADDRESS.fullmatch(settings[name])
+            if name.endswith("_address") and not (address and 1 <= int(address["port"]) <= LAST_PORT):
+                raise ServerError(
+                    f"{folder / CONFIG_FILE}: {name}={settings[name]} is no address as TorchServe reads it: "
+                    f"http://HOST:PORT, a name or an IPv4 address, a port from 1 to {LAST_PORT}, and nothing after it"
+                )
         inference, management, metrics = (settings[f"{api}_address"] for api in ("inference", "management", "metrics"))
         return cls(folder, inference, management, metrics, folder / settings["model_store"])
 
@@ -79,7 +98,7 @@ class Server:
         """One HTTP call with the token of its kind, which is renewed once where it has expired.
 
         Raises:
-            ServerDown: nothing answers, or not within ``timeout`` seconds.
+            ServerDown: nothing answers, or not within ``timeout`` seconds; ForeignServer where another program listens.
             WrongToken: the token is refused, and so is the one that replaces it.
         """
         response = self._send(method, url, self.token(kind).key, timeout, request)
@@ -93,9 +112,49 @@ class Server:
     def alive(self) -> bool:
         """Whether the inference address answers; true before any model is there."""
         try:
-            return self.call("GET", f"{self.inference}/ping", "inference", timeout=5.0).is_success
+            self.ping()
         except ServerError:
             return False
+        return True
+
+    def ping(self) -> None:
+        """Returns where the inference address answers, before any model is there, too.
+
+        Raises:
+            ServerError: it does not, and why.
+        """
+        url = f"{self.inference}/ping"
+        self.require_ours(url)  # a JVM that does not listen yet may not have written its key file either
+        response = self.call("GET", url, "inference", timeout=5.0)
+        if not response.is_success:
+            raise ServerError(f"{url} answers HTTP {response.status_code}: {response.text.strip()[:300]}")
+
+    def require_ours(self, url: str) -> None:
+        """Nothing secret may be sent over a connection to ``url`` before this has returned: it looks who listens there.
+
+        It takes milliseconds, and is asked once a connection is there, not before: what has the port then is what the
+        connection reaches.
+
+        Raises:
+            ForeignServer: another program listens there.
+            ServerDown: nothing listens there.
+        """
+        parts = httpx.URL(url)
+        host, port = parts.host, parts.port or {"http": 80, "https": 443}[parts.scheme]
+        if self._listens(host, port):
+            return
+        owner = jvm.owner(host, port)
+        if owner is None:
+            raise ServerDown(f"nothing answers at {url}; start the server with 'make serve'")
+        if self._listens(host, port):  # it has begun to between the two looks
+            return
+        raise ForeignServer(
+            f"on {host}, port {port}, listens {jvm.described(owner)}, not the TorchServe of {self.folder.resolve()}: "
+            f"it was sent no token; end it, or give {CONFIG_FILE} another port, then 'make serve'"
+        )
+
+    def _listens(self, host: str, port: int) -> bool:
+        return any(jvm.listens(process, host, port) for process in jvm.of_folder(self.folder))
 
     def token(self, kind: Literal["inference", "management", "API"]) -> Token:
         """What the key file holds now.
@@ -127,15 +186,38 @@ class Server:
         self._send("GET", self.renewal_url(kind), self.token("API").key, 10.0, {})
 
     def _send(self, method: str, url: str, key: str, timeout: float, request: dict[str, Any]) -> httpx.Response:
+        def require_ours(event: str, _: object) -> None:
+            if event == CONNECTED:
+                self.require_ours(url)
+
+        headers = {"Authorization": f"Bearer {key}", **request.get("headers", {})}
+        rest = {name: value for name, value in request.items() if name != "headers"}
         try:
-            headers = {"Authorization": f"Bearer {key}", **request.get("headers", {})}
-            rest = {name: value for name, value in request.items() if name != "headers"}
             # trust_env: a proxy named in the environment must not see films that go to loopback.
-            return httpx.request(method, url, headers=headers, timeout=timeout, trust_env=False, **rest)
+            with httpx.Client(timeout=timeout, trust_env=False) as client:
+                extensions = {"trace": require_ours}
+                return client.request(method, url, headers=headers, extensions=extensions, **rest)
         except httpx.TimeoutException as fault:
             raise ServerDown(f"{url} did not answer within {timeout:g} s") from fault
         except httpx.TransportError as fault:
             raise ServerDown(f"nothing answers at {url} ({fault}); start the server with 'make serve'") from fault
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """``config.properties`` as TorchServe reads it, the last of two equal names.
+
+    Raises:
+        ServerError: it is not there, or cannot be read.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        text = path.read_text("latin-1")  # java.util.Properties
+    except FileNotFoundError:
+        raise ServerError(f"{path} is not there: run this in the project's folder, or name it with --server") from None
+    except OSError as fault:
+        raise ServerError(f"{path} cannot be read: {fault.strerror}") from None
+    lines = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith(("#", "!")))
+    return {key.strip(): value.strip() for key, equals, value in lines if equals}
 
 
 def refused_token(response: httpx.Response) -> bool:

@@ -1,0 +1,55 @@
+"""A server's folder with ports of its own, and programs that hold ports."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.arms.torchserve import configure, environment
+from tests.workflows.fake_java import make_java
+from workflows import torchserve
+from workflows.server import Server
+
+Holder = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """With a ``config.properties``, a temporary folder and a Java that is a script; what it starts is ended."""
+    one = tmp_path / "server"
+    (one / "model_store").mkdir(parents=True)
+    configure(one)
+    with environment(one):
+        monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java")))
+        yield one
+    torchserve.end(Server(one, "", "", "", one))
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Holder]:
+    """Runs Python in another process until it has printed a line; it is ended afterwards."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(code: str, *arguments: str, cwd: Path = tmp_path) -> subprocess.Popen[str]:
+        program = f"import socket, time\n{code}\nprint('there', flush=True)\ntime.sleep(600)"
+        one = subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True)
+        started.append(one)
+        assert one.stdout is not None
+        assert one.stdout.readline() == "there\n"
+        return one
+
+    yield run
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def change(folder: Path, **settings: object) -> Server:
+    """The server, its ``config.properties`` with other settings; None removes one."""
+    path = folder / "config.properties"
+    lines = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in settings]
+    lines += [f"{name}={value}" for name, value in settings.items() if value is not None]
+    path.write_text("\n".join(lines) + "\n")
+    return Server.of_folder(folder)

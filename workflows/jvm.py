@@ -1,0 +1,140 @@
+"""The JVM of a folder's TorchServe: which process it is, and whether it is what listens on a port.
+
+Another program may have taken the port, and may say what TorchServe says; a token for it would be a token lost. Who
+listens is the kernel's word, which cannot be forged. A process of another user is not seen so far as to be known, but
+then its key file (mode 600) cannot be read either.
+"""
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MAIN_CLASS = "org.pytorch.serve.ModelServer"
+EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
+def of_folder(folder: Path) -> list[psutil.Process]:
+    """The one that was noted, where it still runs; else those that have ``folder`` as their working directory."""
+    noted = _noted(folder)
+    return [noted] if noted else search(folder)
+
+
+def search(folder: Path) -> list[psutil.Process]:
+    """The JVMs with ``folder`` as their working directory, started by hand or by us."""
+    return [process for process in psutil.process_iter() if is_jvm(process) and works_in(process, folder)]
+
+
+def is_jvm(process: psutil.Process) -> bool:
+    """Whether it is any TorchServe's."""
+    try:
+        return MAIN_CLASS in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    """False where its working directory cannot be seen, too."""
+    try:
+        return Path(process.cwd()) == folder.resolve()
+    except psutil.Error:
+        return False
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it has not ended; one whose parent does not wait for it stays in the list of processes."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def note(folder: Path, process: psutil.Process) -> None:
+    """Keeps which process the folder's TorchServe is, so that it need not be searched for at each connection."""
+    path = _note(folder)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{process.pid} {process.create_time()!r}\n")
+
+
+def forget(folder: Path) -> None:
+    """It has been ended."""
+    _note(folder).unlink(missing_ok=True)
+
+
+def was_noted(folder: Path, process: psutil.Process) -> bool:
+    """Whether ``make serve`` has started it: what it says goes to ``logs/console.log`` then."""
+    return _note(folder).exists() and _note(folder).read_text().split()[:1] == [str(process.pid)]
+
+
+def listens(process: psutil.Process, host: str, port: int) -> bool:
+    """Whether a connection to that address reaches this process."""
+    try:
+        sockets = process.net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and _reached(one.laddr, host, port) for one in sockets)
+
+
+def owner(host: str, port: int) -> psutil.Process | str | None:
+    """What holds a port: a process, or words where it cannot be seen; None where nothing listens there."""
+    try:
+        sockets = [one for one in psutil.net_connections("tcp") if one.laddr and _reached(one.laddr, host, port)]
+    except psutil.AccessDenied:  # macOS shows them to root alone
+        return "a program that only root can see"
+    listening = [one for one in sockets if one.status == psutil.CONN_LISTEN]
+    if not listening:
+        return None
+    return process_of(next((one.pid for one in listening if one.pid), None))
+
+
+def process_of(pid: int | None) -> psutil.Process | str:
+    """A process, or words where the system does not say which it is."""
+    with suppress(psutil.NoSuchProcess):
+        if pid:
+            return psutil.Process(pid)
+    return "a program of another user"
+
+
+def described(process: psutil.Process | str) -> str:
+    """For a message: what it is, and its process id, by which it can be ended."""
+    if not isinstance(process, psutil.Process):
+        return process
+    try:
+        command = " ".join(" ".join(process.cmdline()).split()) or process.name()
+        said = f"the TorchServe of {process.cwd()}" if is_jvm(process) else command[:100]
+    except psutil.Error:
+        said = "a program that cannot be looked at"
+    return f"process {process.pid} ({said})"
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two programs cannot listen on the same port at these two addresses."""
+    return bool({one, other}.intersection(EVERY_ADDRESS)) or not _addresses(one).isdisjoint(_addresses(other))
+
+
+def _reached(address: Any, host: str, port: int) -> bool:
+    # Java listens on IPv4 through IPv6.
+    return address[1] == port and overlap(str(address[0]).removeprefix("::ffff:"), host)
+
+
+def _addresses(host: str) -> set[str]:
+    try:
+        return {host, *(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))}
+    except (OSError, UnicodeError):
+        return {host}
+
+
+def _noted(folder: Path) -> psutil.Process | None:
+    try:
+        pid, created = _note(folder).read_text().split()
+        process = psutil.Process(int(pid))
+        # A process id comes to be another program's.
+        return process if repr(process.create_time()) == created and runs(process) else None
+    except (OSError, ValueError, psutil.Error):
+        return None
+
+
+def _note(folder: Path) -> Path:
+    return folder / "logs" / "torchserve.pid"
