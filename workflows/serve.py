@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from handlers.report import Refusal
-from workflows import command_line, gateway_process, torchserve
+from workflows import command_line, gateway_process, ports, torchserve
 from workflows.active import Active
 from workflows.atomic import write_text
 from workflows.client import read
@@ -29,7 +29,8 @@ def serve(server: Server) -> None:
     """Brings TorchServe up with the active workflow.
 
     Raises:
-        ServerError: archives are missing or altered, or TorchServe or the workflow does not come up.
+        ServerError: archives are missing or altered, the machine lacks what TorchServe needs (a port, say), or
+            TorchServe or the workflow does not come up.
     """
     with torchserve.held(server):
         sums = check_archives(server, Active.of(server).name())
@@ -50,6 +51,17 @@ def restart(server: Server) -> None:
             _start_anew(server)
 
 
+def require_ports(server: Server) -> None:
+    """All ports of TorchServe and of the gateway, before either is started.
+
+    Raises:
+        ServerError: one is another program's, or cannot be had.
+    """
+    gateway = gateway_process.running(server)
+    ours = {process.pid for process in (*torchserve.running(server), *([gateway] if gateway else []))}
+    ports.require_free([*ports.of_torchserve(server), gateway_process.port(server)], ours)
+
+
 def stop(server: Server) -> None:
     """Ends TorchServe and waits until it has gone; nothing happens where none runs."""
     with torchserve.held(server):
@@ -63,9 +75,8 @@ def note_running(server: Server) -> None:
 
 
 def _start_anew(server: Server) -> None:
-    _stamp(server).unlink(missing_ok=True)
-    torchserve.end(server)
     torchserve.start(server)
+    _stamp(server).unlink(missing_ok=True)
     register(server)
     torchserve.remember_unpacked(server)
     note_running(server)
@@ -99,6 +110,7 @@ def main() -> int:
     try:
         server = Server.of_folder(chosen.server)
         if chosen.action == "start":
+            require_ports(server)
             serve(server)
             gateway_process.start(server)
         elif chosen.action == "stop":

@@ -12,7 +12,7 @@ from benchmarks.arms import tally, torchserve
 from benchmarks.arms.arm import ROOT, START_LIMIT, ArmError
 from benchmarks.load import Target
 from workflows import torchserve as engine
-from workflows.register import probe_film, wait_until_up
+from workflows.register import probe_film
 from workflows.server import KEY_FILE, Server, ServerError
 
 HERE = Path(__file__).parent
@@ -36,7 +36,6 @@ class TorchServeExample(torchserve.TorchServeArm):
         try:
             with torchserve.environment(folder, **own):
                 engine.start(self.server)
-            wait_until_up(self.server)
             url = f"{self.server.management}/workflows?url={NAME}.war&workflow_name={NAME}"
             response = self.server.call("POST", url, "management", timeout=START_LIMIT)
             if not response.is_success:

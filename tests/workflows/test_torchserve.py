@@ -1,0 +1,279 @@
+"""A TorchServe that does not come up, or ends, is noticed at once, and its cause is said.
+
+``START_LIMIT`` is an hour here: a test that waited for it would not end.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workflows.conftest import Holder, change
+from tests.workflows.fake_java import JVM, make_java
+from workflows import jvm, register, torchserve
+from workflows.client import read
+from workflows.serve import serve
+from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
+
+pytestmark = pytest.mark.timeout(60)
+ROOT = Path(__file__).parents[2]
+INVALID = 'Invalid configuration: For input string: "many"'
+TRACE = """java.io.IOException: Failed to bind to address: http://127.0.0.1:8080
+\tat org.pytorch.serve.ModelServer.initializeServer(ModelServer.java:330)
+Caused by: io.netty.channel.unix.Errors$NativeIoException: bind(..) failed: Address already in use
+\t... 12 more
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchserve, "START_LIMIT", 3600.0)
+
+
+@pytest.fixture
+def server(folder: Path) -> Server:
+    return Server.of_folder(folder)
+
+
+def behave(server: Server, code: str) -> None:
+    """What the Java that is a script does instead of answering."""
+    (server.folder / "behaviour").write_text(code)
+
+
+def refusal(server: Server) -> str:
+    with pytest.raises(ServerError) as refused:
+        torchserve.start(server)
+    return str(refused.value)
+
+
+def start_by_hand(server: Server, code: str = "") -> psutil.Process:
+    """Not by ``torchserve.start``: there is no note of it, and no console.log."""
+    program = [sys.executable, "-c", code or JVM, jvm.MAIN_CLASS]
+    return psutil.Process(subprocess.Popen(program, cwd=server.folder).pid)
+
+
+def asked(server: Server) -> str:
+    path = server.folder / "asked"
+    return path.read_text() if path.exists() else ""
+
+
+def test_it_is_up_when_start_returns(server: Server) -> None:
+    torchserve.start(server)
+    assert server.alive()
+    (process,) = jvm.of_folder(server.folder)
+    assert jvm.was_noted(server.folder, process)
+    assert torchserve.wait_until_up(server) == process
+    torchserve.end(server)
+    assert not server.alive()
+    assert not jvm.of_folder(server.folder)
+
+
+def test_starting_again_replaces_the_one_that_runs(server: Server) -> None:
+    torchserve.start(server)
+    (first,) = jvm.of_folder(server.folder)
+    torchserve.start(server)
+    (second,) = jvm.of_folder(server.folder)
+    assert second != first
+    assert not jvm.runs(first)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("Unrecognized VM option 'UseFoo'\nError: Could not create the Java Virtual Machine.\n", None),
+        ("Invalid maximum heap size: -Xmx999999g\nError: A fatal exception has occurred.\n", None),
+        (
+            TRACE,
+            "java.io.IOException: Failed to bind to address: http://127.0.0.1:8080 Caused by: "
+            "io.netty.channel.unix.Errors$NativeIoException: bind(..) failed: Address already in use",
+        ),
+        ("Model server started.\nTerminating due to java.lang.OutOfMemoryError: Java heap space\n", None),
+        ("", "it was killed from outside, or the machine ran out of memory"),
+        ("\\xff\\xfe", None),
+    ],
+)
+@pytest.mark.parametrize("later", [0, 0.5])
+def test_its_last_words_are_said_as_soon_as_it_has_ended(server: Server, words: str, shown, later: float) -> None:
+    behave(server, f"time.sleep({later}); print({words!r}, end='', flush=True); os._exit(1)")
+    said = refusal(server)
+    expected = shown or " ".join(line for line in words.splitlines() if line != "Model server started.")
+    assert said == f"TorchServe has ended: {expected} (see {server.folder}/logs/console.log)"
+
+
+def test_a_setting_that_it_cannot_read_is_named(server: Server) -> None:
+    server = change(server.folder, job_queue_size="many", number_of_netty_threads="many")
+    behave(server, f"print({INVALID!r}, flush=True); os._exit(1)")
+    said = refusal(server)
+    assert f"TorchServe has ended: {INVALID} (config.properties: job_queue_size, number_of_netty_threads)" in said
+
+
+def test_one_that_listens_and_then_ends_says_why(server: Server, monkeypatch) -> None:
+    """A gRPC port is bound last: the server answers already when that fails."""
+    behave(
+        server,
+        "one = listen(); threading.Thread(target=one.serve_forever, daemon=True).start()\n"
+        "while not os.path.exists('end'): time.sleep(0.01)\n"
+        "print('java.io.IOException: Failed to bind to address /127.0.0.1:7070', flush=True); os._exit(1)",
+    )
+    torchserve.start(server)
+    (process,) = jvm.of_folder(server.folder)
+
+    def call() -> None:
+        (server.folder / "end").touch()
+        psutil.wait_procs([process], timeout=30)
+        server.ping()
+
+    with (
+        pytest.raises(ServerDown, match=r"has ended: java.io.IOException: Failed to bind to address /127.0.0.1:7070"),
+        torchserve.cause_of_end(server, process),
+    ):
+        call()
+
+
+def test_one_that_ends_while_it_reads_its_first_film_says_why(server: Server) -> None:
+    behave(
+        server,
+        "class Dying(Answer):\n"
+        "    def do_POST(self): print('Terminating due to OutOfMemoryError', flush=True); os._exit(3)\n"
+        "one = listen(); one.RequestHandlerClass = Dying; one.serve_forever()",
+    )
+    torchserve.start(server)
+    with (
+        pytest.raises(ServerDown, match="TorchServe has ended: Terminating due to OutOfMemoryError"),
+        torchserve.cause_of_end(server, jvm.of_folder(server.folder)[0]),
+    ):
+        read(server, register.probe_film(), "chest_xray")
+
+
+def test_a_taken_port_leaves_the_running_server_alone(server: Server, hold: Holder) -> None:
+    torchserve.start(server)
+    (running,) = jvm.of_folder(server.folder)
+    (port,) = re.findall(r"metrics_address=.*:(\d+)", (server.folder / "config.properties").read_text())
+    owner = hold(f"one = socket.create_server(('127.0.0.1', {port}))")
+    assert f"port {port} (metrics_address in" in (said := refusal(server))
+    assert f"process {owner.pid} " in said
+    assert jvm.of_folder(server.folder) == [running]
+    assert server.alive()
+
+
+def test_an_old_java_leaves_the_running_server_alone(server: Server, tmp_path: Path) -> None:
+    torchserve.start(server)
+    os.environ["JAVA_HOME"] = str(make_java(tmp_path / "old", '"1.8.0_392"'))
+    assert "is Java 8, and TorchServe 0.12.0 needs 11 or newer" in refusal(server)
+    assert server.alive()
+
+
+def test_another_torchserve_with_the_same_temporary_folder_is_named(server: Server, hold: Holder, tmp_path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    owner = hold("", jvm.MAIN_CLASS, cwd=other)
+    (server.folder / "tmp" / ".model_server.pid").write_text(str(owner.pid))
+    said = refusal(server)
+    assert said.startswith(f"process {owner.pid} (the TorchServe of {other}) runs already")
+    assert "its own TMPDIR and TEMP" in said
+    assert not jvm.of_folder(server.folder)
+
+
+@pytest.mark.parametrize("left", ["", "\n", "no number", "12 34", "999999999", str(os.getpid())])
+def test_a_process_id_file_that_was_left_behind_is_no_hindrance(server: Server, left: str) -> None:
+    (server.folder / "tmp" / ".model_server.pid").write_text(left)
+    torchserve.start(server)
+    assert server.alive()
+
+
+def test_a_temporary_folder_that_is_none_is_named(server: Server) -> None:
+    os.environ["TEMP"] = str(server.folder / "nowhere")
+    assert "nowhere" in refusal(server)
+
+
+def test_nothing_that_runs_is_said_without_a_minute_s_wait(server: Server) -> None:
+    with pytest.raises(ServerDown, match=rf"no TorchServe runs in {server.folder}, and nothing answers at"):
+        torchserve.wait_until_up(server)
+
+
+def test_one_that_is_started_by_hand_is_waited_for_and_its_end_noticed(server: Server) -> None:
+    process = start_by_hand(server, "import time; time.sleep(1); " + f"exec({JVM!r})")
+    assert torchserve.wait_until_up(server) == process
+    process.kill()
+    process.wait()
+    dying = start_by_hand(server, "import time; time.sleep(1)")
+    with pytest.raises(ServerDown, match="the TorchServe that was started by hand has ended: its cause stands where"):
+        torchserve.wait_until_up(server)
+    dying.wait()
+
+
+def test_the_launcher_of_one_by_hand_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchserve, "LAUNCH_LIMIT", 0.0)
+    launcher = server.folder / "torchserve"
+    program = [sys.executable, "-c", JVM, jvm.MAIN_CLASS]
+    launcher.write_text(f"import os, time\ntime.sleep(1)\nos.execv({sys.executable!r}, {program!r})\n")
+    started = subprocess.Popen([sys.executable, launcher, "--start"], cwd=server.folder)
+    assert torchserve.wait_until_up(server).pid == started.pid
+    started.kill()
+    started.wait()
+
+
+def test_another_program_on_the_port_is_named_at_once(server: Server, hold: Holder) -> None:
+    port = int(server.inference.rpartition(":")[2])
+    owner = hold(f"one = socket.create_server(('127.0.0.1', {port}))")
+    with pytest.raises(ForeignServer, match=f"listens process {owner.pid} "):
+        torchserve.wait_until_up(server)
+
+
+def test_a_key_file_that_is_not_the_running_server_s_is_said_at_once(server: Server) -> None:
+    torchserve.start(server)
+    keys = {kind: {"key": "wrong"} for kind in ("inference", "management", "API")}
+    (server.folder / KEY_FILE).write_text(json.dumps(keys))
+    with pytest.raises(WrongToken, match="refuses the inference token"):
+        torchserve.wait_until_up(server)
+
+
+def test_a_server_that_does_not_answer_says_what_it_does_instead(server: Server, monkeypatch) -> None:
+    monkeypatch.setattr(torchserve, "START_LIMIT", 1.0)
+    behave(server, "one = listen(); os.remove('key_file.json'); one.serve_forever()")
+    assert re.search(r"not up after 1 s .*: .*key_file.json is not there", refusal(server))
+
+
+def command(server: Server, module: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", module, "--server", str(server.folder)]
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_commands_say_it_in_a_line(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    (server.folder / "config.properties").write_text("model_store=store\n")
+    for module in ("workflows.serve", "workflows.register", "workflows.client film.png"):
+        said = subprocess.run(
+            [sys.executable, "-m", *module.split(), "--server", str(server.folder)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 1
+        assert said.stderr.startswith(f"error: {server.folder}/config.properties has no inference_address")
+        assert said.stderr.count("\n") == 1
+
+
+def test_a_logs_folder_that_is_none_is_named(server: Server) -> None:
+    (server.folder / "logs").rmdir()
+    (server.folder / "logs").write_text("a file")
+    os.environ["CXR_SECRETS"] = str(server.folder / "secrets")
+    said = command(server, "workflows.serve")
+    assert said.returncode == 1
+    assert re.fullmatch(rf"error: {server.folder}/logs.*: (File exists|Not a directory)\n", said.stderr)
+    (server.folder / "logs").unlink()
+
+
+def test_serving_names_the_taken_port_before_anything_starts(server: Server, hold: Holder, monkeypatch) -> None:
+    monkeypatch.setattr("workflows.serve.check_archives", lambda *_: {})
+    port = int(server.management.rpartition(":")[2])
+    owner = hold(f"one = socket.create_server(('127.0.0.1', {port}))")
+    with pytest.raises(ServerError, match=rf"port {port} \(management_address in .*process {owner.pid} "):
+        serve(server)
+    assert asked(server) == ""
+    assert not (server.folder / "logs" / "console.log").exists()

@@ -1,0 +1,209 @@
+"""The ports that a server is going to listen on are looked at before it starts: one that is taken, or cannot be had, is
+named with its setting, its owner and what to do.
+
+TorchServe has seven: three for HTTP, two for gRPC, and one for each of the two workers, which on Linux and macOS is but
+the number in the name of a Unix socket. The gateway's is the eighth.
+"""
+
+import errno
+import os
+import re
+import socket
+import sys
+import zipfile
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+
+from workflows import jvm
+from workflows.active import Active
+from workflows.server import CONFIG_FILE, Server, ServerError, read_settings
+
+NODES = 2
+"""Of the workflow, with a worker each unless it says more."""
+LAST = 65535
+
+
+@dataclass(frozen=True)
+class Port:
+    """A TCP port that something is going to listen on.
+
+    Args:
+        program: that is going to.
+        host: address or name.
+        number: of the port.
+        setting: that names it, and where that stands.
+        another: how to choose another.
+    """
+
+    program: str
+    host: str
+    number: int
+    setting: str
+    another: str
+
+
+def of_torchserve(server: Server) -> list[Port]:
+    """Every TCP port of ``config.properties``.
+
+    Raises:
+        ServerError: one is no port number.
+    """
+    settings = read_settings(server.folder)
+    found = [("inference_address", *_split(server.inference)), ("management_address", *_split(server.management))]
+    if _says(settings, "enable_metrics_api"):
+        found.append(("metrics_address", *_split(server.metrics)))
+    for api, usual in (("inference", "7070"), ("management", "7071")):
+        host, name = settings.get(f"grpc_{api}_address", "127.0.0.1"), f"grpc_{api}_port"
+        found.append((name, host, settings.get(name, usual)))
+    if not _unix_sockets(settings):
+        first = port_number(*_first_worker(server, settings))
+        numbers = range(first, first + _workers(server))
+        found += [("initial_worker_port", "127.0.0.1", str(number)) for number in numbers]
+    file = server.folder / CONFIG_FILE
+    ports = []
+    for name, host, text in found:
+        setting = f"{name} in {file}"
+        ports.append(Port("TorchServe", host, port_number(text, setting), setting, f"give {name} another port"))
+    return ports
+
+
+def port_number(text: object, setting: str) -> int:
+    """Raises ServerError, which names the setting, where ``text`` is no port."""
+    if re.fullmatch("[0-9]{1,5}", str(text)) and 1 <= int(str(text)) <= LAST:
+        return int(str(text))
+    raise ServerError(f"{setting} is {text!r}, and no port: a number from 1 to {LAST}")
+
+
+def require_free(ports: Sequence[Port], ours: Collection[int]) -> None:
+    """Tries each port as its program will.
+
+    Args:
+        ports: all that will be listened on at once.
+        ours: ids of processes that may have them: they stay, or are ended before.
+
+    Raises:
+        ServerError: one cannot be listened on, or two are the same.
+    """
+    for place, port in enumerate(ports):
+        for other in ports[:place]:
+            if other.number == port.number and jvm.overlap(other.host, port.host):
+                raise ServerError(f"{other.setting} and {port.setting} are both {port.number}: {port.another}")
+        try:
+            _bind(port.host, port.number)
+        except OSError as fault:
+            owner = jvm.owner(port.host, port.number) if fault.errno == errno.EADDRINUSE else None
+            if not _is_one_of(ours, owner):
+                what = f"{port.program} cannot listen on {port.host}, port {port.number} ({port.setting})"
+                raise ServerError(f"{what}: {_why(port, fault, owner)}") from None
+
+
+def require_free_sockets(server: Server, ours: Collection[int]) -> None:
+    """Tries the names of the workers' Unix sockets.
+
+    A worker removes what has the name of its socket. Where it cannot, it ends; where that was a living worker's of
+    another TorchServe, each may get the other's films.
+
+    Raises:
+        ServerError: one is another's.
+    """
+    settings = read_settings(server.folder)
+    if not _unix_sockets(settings):
+        return
+    text, setting = _first_worker(server, settings)
+    first = port_number(text, setting)
+    holders = _socket_holders()
+    for number in range(first, first + _workers(server)):
+        path = server.folder / _jvms_temporary_folder(settings) / f".ts.sock.{number}"
+        what_to_do = f"give {setting} another port, or name another temporary folder in TMPDIR and TEMP"
+        if owner := holders.get(str(path)):
+            if _is_one_of(ours, owner):
+                continue
+            said = jvm.described(owner)
+            raise ServerError(f"a worker cannot listen on {path}: {said} does; end it, or {what_to_do}")
+        try:
+            _bind_socket(path)
+        except OSError as fault:
+            raise ServerError(f"a worker cannot listen on {path} ({fault.strerror or fault}): {what_to_do}") from None
+
+
+def _is_one_of(ours: Collection[int], owner: psutil.Process | str | None) -> bool:
+    return isinstance(owner, psutil.Process) and owner.pid in ours
+
+
+def _bind(host: str, number: int) -> None:
+    """Without listening: a client must not reach what is no server. Connections that were closed are no hindrance."""
+    try:
+        family, kind, protocol, _, address = min(socket.getaddrinfo(host, number, type=socket.SOCK_STREAM))
+    except UnicodeError:  # a name with an empty or long part
+        raise socket.gaierror(socket.EAI_NONAME, "no name") from None
+    with socket.socket(family, kind, protocol) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+
+
+def _bind_socket(path: Path) -> None:
+    path.unlink(missing_ok=True)  # as the worker does
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+    path.unlink()
+
+
+def _why(port: Port, fault: OSError, owner: psutil.Process | str | None) -> str:
+    if fault.errno == errno.EADDRINUSE:
+        holder = f"{jvm.described(owner)} does; end it" if owner else "a connection has it for now; try again"
+        return f"{holder}, or {port.another}"
+    if fault.errno == errno.EADDRNOTAVAIL or isinstance(fault, socket.gaierror):
+        return f"{port.host} is no address of this machine"
+    if fault.errno == errno.EACCES:
+        return f"this user may not have ports as low as that; {port.another}"
+    return f"{fault.strerror or fault}; {port.another}"
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Host and port of ``http://HOST:PORT``."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    return host, port
+
+
+def _first_worker(server: Server, settings: dict[str, str]) -> tuple[str, str]:
+    """The first worker's port, and what sets it; each worker after it has the next."""
+    return settings.get("initial_worker_port", "9000"), f"initial_worker_port in {server.folder / CONFIG_FILE}"
+
+
+def _unix_sockets(settings: dict[str, str]) -> bool:
+    return _says(settings, "use_native_io") and sys.platform in ("linux", "darwin")
+
+
+def _says(settings: dict[str, str], name: str) -> bool:
+    return settings.get(name, "true").lower() == "true"
+
+
+def _workers(server: Server) -> int:
+    """Of the workflow that is served; the least there can be where its file is not there, or is none."""
+    name = Active.of(server).name()
+    with suppress(OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, yaml.YAMLError):
+        with zipfile.ZipFile(server.store / f"{name}.war") as packed:
+            models = yaml.safe_load(packed.read(f"{name}.yaml"))["models"]
+        usual = models.get("max-workers", 1)
+        return sum(int(node.get("max-workers", usual)) for node in models.values() if isinstance(node, dict))
+    return NODES
+
+
+def _jvms_temporary_folder(settings: dict[str, str]) -> Path:
+    named = re.findall(r"-Djava\.io\.tmpdir=(\S+)", settings.get("vmargs", ""))
+    return Path(named[-1] if named else os.environ.get("TEMP") or "/tmp")
+
+
+def _socket_holders() -> dict[str, psutil.Process | str]:
+    """Who listens on which Unix socket, by its path; empty where only root may know (macOS)."""
+    holders: dict[str, psutil.Process | str] = {}
+    with suppress(psutil.AccessDenied):
+        for one in psutil.net_connections("unix"):
+            if one.laddr:
+                holders[str(one.laddr)] = jvm.process_of(one.pid)
+    return holders
