@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from handlers.blank import BLANK_SHARE, share_of_three_shades
+from handlers.blank import BLANK_SHARE, NOISE_CONTRAST, contrast_of_fields, share_of_three_shades
 from handlers.image import read_film
 from tests.handlers.dicom_files import dataset_of, written
 from tests.handlers.picture_files import WEDGE, encoded, png, refused, rows_of
@@ -112,6 +112,23 @@ def test_a_blank_film_of_16_bit_is_blank() -> None:
         assert refused(png(16, 0, 64, rows_of(np.clip(grey + noise, 0, 65_535).astype(np.uint16)))).type == "BlankImage"
 
 
+@pytest.mark.parametrize("spread", [10, 20, 60])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_film_of_noise_is_blank(spread: float, format: str) -> None:
+    fault = refused(encoded(Image.fromarray(noisy(128, spread)), format))
+    assert fault.type == "BlankImage"
+    assert "noise" in fault.message
+
+
+@pytest.mark.parametrize("spread", [0.5, 1, 3, 30, 300])
+def test_a_blank_exposure_whose_few_values_are_stretched_over_all_greys_is_blank(spread: float) -> None:
+    """Without a window a DICOM film is shown from its darkest to its brightest value."""
+    stored = np.clip(np.random.default_rng(0).normal(2000, spread, (SIDE, SIDE)), 0, 4095).astype(np.uint16)
+    assert refused(written(dataset_of(stored, 12))).type == "BlankImage"
+    shown = np.rint(2000 + (chest() - 128.0) * 7).astype(np.uint16)
+    assert read_film(written(dataset_of(shown, 12))).shape == (SIDE, SIDE)
+
+
 def test_a_wholly_transparent_picture_is_blank() -> None:
     assert refused(encoded(Image.new("RGBA", (64, 64), (200, 200, 200, 0)))).type == "BlankImage"
 
@@ -152,7 +169,9 @@ def test_three_shades_are_the_three_bands_of_five_greys_that_hold_the_most() -> 
 
 
 @pytest.mark.skipif(not NIH.exists(), reason="needs NIH films")
-def test_no_real_film_comes_near_the_bound() -> None:
+def test_no_real_film_comes_near_the_bounds() -> None:
     for path in sorted(NIH.rglob("*.png")):
-        share = share_of_three_shades(Image.fromarray(read_film(path.read_bytes())).histogram())
-        assert share < BLANK_SHARE - 0.25, path.name
+        picture = Image.fromarray(read_film(path.read_bytes()))
+        counts = picture.histogram()
+        assert share_of_three_shades(counts) < BLANK_SHARE - 0.25, path.name
+        assert contrast_of_fields(picture, counts) > NOISE_CONTRAST + 0.5, path.name
