@@ -200,7 +200,7 @@ def main() -> int:
         else:
             for one in _read(path) if path.exists() else []:
                 print(f"{one.name}\tmade {one.made}\t{f'revoked {one.revoked}' if one.revoked else 'good'}")
-    except (KeyFault, OSError) as fault:
+    except KeyFault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1
     return 0

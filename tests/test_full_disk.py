@@ -139,9 +139,14 @@ PARTS = ("checkpoint", "state")
 def test_a_new_training_that_finds_no_room_leaves_the_old_one_s_checkpoint(
     disk: SmallDisk, config: tuple[Path, TrainConfig]
 ) -> None:
-    checkpoint = disk.folder / "run" / "binary" / "checkpoint"
+    old = disk.folder / "run" / "binary"
+    checkpoint = old / "checkpoint"
+    disk.clear()
+    for left in ("state", "tensorboard"):  # which would make room
+        shutil.rmtree(old / left)
+    disk.fill()
     before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
-    disk.refuse("training.train", "--config", config[0], "--out", disk.folder / "run" / "binary")
+    disk.refuse("training.train", "--config", config[0], "--out", old)
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
 
 
