@@ -17,7 +17,7 @@ from training.config import TrainConfig, save_config
 from training.evaluate import evaluate
 from training.train import train
 from workflows.active import Active
-from workflows.atomic import NotWritten, megabytes
+from workflows.atomic import NotWritten, size_of
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_the_cache_of_pixels_says_what_it_takes_before_the_first_film_is_decoded
     said = small_disk.refuse(*words)
     [folder] = (small_disk.folder / "cache").iterdir()
     assert f"no space left for {folder}/pixels-" in said
-    assert f"it takes {megabytes(120 * 32 * 32)}, " in said
+    assert f"it takes {size_of(120 * 32 * 32)}, " in said
     if small_disk.mounted:
-        assert f"{megabytes(64 * 1024)} are free there" in said
+        assert f"{size_of(64 * 1024)} are free there" in said
     assert [path.name for path in folder.iterdir()] == ["lock"]
     assert {name for name, content in small_disk.files().items() if content} == set(before)
     small_disk.clear()

@@ -23,6 +23,7 @@ SAYS_FULL = re.compile(
 )
 """The same in the words of programs and libraries that raise no OSError: safetensors, PyTorch, SQLite."""
 PARTIAL = ".partial"
+UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 class NotWritten(OSError):
@@ -128,7 +129,7 @@ def naming(path: Path, size: int | None = None) -> Iterator[None]:
     except Exception as fault:
         if not says_full(fault):
             raise
-        raise _not_written(path, None if size is None else megabytes(size)) from fault
+        raise _not_written(path, None if size is None else size_of(size)) from fault
 
 
 def restore(path: Path) -> None:
@@ -150,7 +151,7 @@ def _temporary(path: Path, make: Callable[[Path], object], size: int | None = No
         except Exception as fault:
             if not says_full(fault):
                 raise
-            takes = f"more than {megabytes(_bytes(new))}" if size is None else megabytes(size)
+            takes = f"more than {size_of(_bytes(new))}" if size is None else size_of(size)
             _remove(new)
             raise _not_written(path, takes) from fault
         finally:
@@ -161,12 +162,14 @@ def _temporary(path: Path, make: Callable[[Path], object], size: int | None = No
 def _not_written(path: Path, takes: str | None) -> NotWritten:
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     needs = f"it takes {takes}, " if takes else ""
-    free = megabytes(shutil.disk_usage(folder).free)
+    free = size_of(shutil.disk_usage(folder).free)
     return NotWritten(f"no space left for {path}: {needs}{free} are free there. Make room, or name another place")
 
 
-def megabytes(number: int) -> str:
-    return f"{number / 1e6:.1f} MB"
+def size_of(number: int) -> str:
+    """Bytes for a person: ``30.1 MB``."""
+    unit, name = next(((unit, name) for unit, name in UNITS if number >= unit), UNITS[-1])
+    return f"{number / unit:.1f} {name}"
 
 
 def _held(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
