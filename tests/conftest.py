@@ -1,8 +1,10 @@
 """A small cascade, made as a user would make it: drawn films, two trained stages, an evaluation."""
 
 import json
+import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,18 @@ pytest_plugins = ["tests.service", "tests.small_disk"]
 TINY = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)
 
 
+PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to clients: one of these could be taken by a connection before the test listens."""
+
+
 def ports_that_are_free(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == number:
+            break
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 @pytest.fixture
