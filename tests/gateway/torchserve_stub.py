@@ -126,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
     def _say(self, status: int, text: str) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(text.encode())))
+        if status >= 400:
+            self.send_header("Connection", "close")  # as TorchServe does
         self.end_headers()
         if self.cut is Cut.ANSWER:
             self.close_connection = True
