@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
-from training.data import DataError
-from training.predictions import Predictions, find_column, read_csv, refuse_twice
+from training.predictions import Predictions
+from training.tables import find_column, read_film_table, refuse_blank, refuse_twice, require_columns
+from workflows.text_files import DataError
 
 IMAGE, READER, ABNORMAL = "Image ID", "Reader ID", "Abnormal"
 DESCRIPTION = {IMAGE, READER, "Patient ID"}
@@ -55,7 +56,7 @@ def read_labels(path: Path) -> Labels:
         DataError: no ``Image ID``, no column to score, a cell that is neither YES nor NO, or a film listed twice.
         FileNotFoundError: no such file.
     """
-    table = _read(path, IMAGE)
+    table = read_film_table(path, IMAGE)
     refuse_twice(path, table[IMAGE])
     return _labels(path, table)
 
@@ -67,7 +68,9 @@ def read_readers(path: Path) -> dict[str, Labels]:
         DataError: as ``read_labels``; a film listed twice for one reader.
         FileNotFoundError: no such file.
     """
-    table = _read(path, IMAGE, READER)
+    table = read_film_table(path, IMAGE)
+    require_columns(path, table, [READER])
+    refuse_blank(path, table, READER)
     everything = _labels(path, table)
     readers = {}
     for reader in sorted(table[READER].unique()):
@@ -94,16 +97,6 @@ def relabel(predictions: Predictions, labels: Labels) -> Predictions:
     return replace(predictions.only(names).films(labelled), targets=labels.targets[rows[labelled]][:, columns])
 
 
-def _read(path: Path, *wanted: str) -> pd.DataFrame:
-    table = read_csv(path)
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise DataError(f"{path}: the columns {missing} are missing")
-    if not len(table):
-        raise DataError(f"{path}: the table has no rows")
-    return table
-
-
 def _labels(path: Path, table: pd.DataFrame) -> Labels:
     headers = {FINDING: ABNORMAL} | {name: name for name in FINDINGS}
     found = {name: find_column(table, header) for name, header in headers.items()}
@@ -121,7 +114,7 @@ def _labels(path: Path, table: pd.DataFrame) -> Labels:
 
 
 def _answers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int8]:
-    answers = table[column].str.strip().str.upper().map(ANSWERS)
+    answers = table[column].str.upper().map(ANSWERS)
     wrong = table[answers.isna()]
     if len(wrong):
         row = wrong.iloc[0]

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
-from training.data import DataError
+from workflows.text_files import DataError, film_name, read_table
 
-BOX_FILE = "BBox_List_2017.csv"
+BOX_FILES = ("BBox_List_2017.csv", "BBox_List_2017_Official_NIH.csv")
+"""NIH's name, and that of the same file beside Kaggle's 224-px copy."""
 FILM_SIDE = 1024
 """Boxes are in pixels of NIH's 1024-px film, whatever the size of the copy at hand."""
 
@@ -48,17 +48,20 @@ def read_boxes(folder: Path) -> list[FindingBox]:
     Raises:
         DataError: no box file, a field that is no number, an unknown finding, or a box without area or off the film.
     """
-    path = folder / BOX_FILE
-    if not path.exists():
-        raise DataError(f"{path} is not there: findings can be localised only where someone drew boxes")
+    path = next((folder / name for name in BOX_FILES if (folder / name).exists()), None)
+    if path is None:
+        raise DataError(f"{folder / BOX_FILES[0]} is not there: findings are localised where somebody drew boxes")
+    table = read_table(path)
+    if not table.rows:
+        raise DataError(f"{path}: the table has no rows")
+    return [_box(cells, f"{path} row {number}") for number, cells in zip(table.numbers, table.rows, strict=True)]
+
+
+def _box(cells: list[str], where: str) -> FindingBox:
     # By position: the header's 'Bbox [x,y,w,h],,,' falls apart at its commas, and rows end with three or none.
-    table = pd.read_csv(path, header=0, index_col=False, usecols=list(range(6)), dtype=str, keep_default_na=False)
-    rows = table.itertuples(index=False, name=None)
-    return [_box(row, f"{path} row {number}") for number, row in enumerate(rows, start=2)]
-
-
-def _box(row: tuple[str, ...], where: str) -> FindingBox:
-    image, finding, *numbers = row
+    if len(cells) < 6 or not cells[0]:
+        raise DataError(f"{where}: a film, a finding, x, y, w and h are wanted")
+    image, finding, *numbers = cells[:6]
     finding = NAMES.get(finding, finding)
     if finding not in FINDINGS:
         raise DataError(f"{where}: unknown finding {finding!r}; the known ones are {', '.join(FINDINGS)}")
@@ -69,4 +72,4 @@ def _box(row: tuple[str, ...], where: str) -> FindingBox:
     inside = 0 <= x < x + width <= FILM_SIDE and 0 <= y < y + height <= FILM_SIDE
     if not inside:
         raise DataError(f"{where}: the box {numbers} is not within the film's {FILM_SIDE} by {FILM_SIDE} pixels")
-    return FindingBox(image, finding, x, y, width, height)
+    return FindingBox(film_name(image), finding, x, y, width, height)

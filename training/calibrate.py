@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from handlers.calibration import Platt, calibrated
-from training.data import DataError
 from training.metrics import Scores, brier, expected_calibration_error
+from workflows.text_files import DataError
 
 FEWEST = 5
 """Films of either outcome below which a label is not calibrated: two numbers cannot be had from fewer."""

@@ -3,28 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit
 
 from training.labels import any_finding, parse_finding_labels
+from training.splits import SPLITS, assign_splits
+from training.splits import Split as Split
+from training.tables import read_film_table, refuse_blank, refuse_twice, require_columns
+from workflows.text_files import DataError as DataError
+from workflows.text_files import film_name
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """The file that says of a data folder: these films were drawn by code."""
 
 TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv")
 COLUMNS = {"Image Index": "image", "Finding Labels": "labels", "Patient ID": "patient"}
-TEST_FRACTION = 0.2
-"""Of the patients, where a folder has no official lists."""
-
-Split = Literal["train", "validation", "test"]
-
-
-class DataError(ValueError):
-    """A data folder that cannot be trained on; the message says what is wrong and what to do."""
+FOLDERS = ("images", "images-224/images-224", "images-224", ".")
+"""Where films lie beside NIH's ``images_001/images`` and so on; of films of one name the first folder's is taken."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +75,25 @@ def read_films(folder: Path, validation: float, seed: int, skip_unreadable: bool
         skip_unreadable: leave out films whose file is missing, instead of refusing.
 
     Raises:
-        DataError: no table, missing columns or files, an empty split, or a patient in two splits.
+        DataError: no table, missing columns or files, lists that do not fit the table, an empty split, or a patient in
+            two splits.
         LabelError: an unknown finding name.
     """
     table, diseases = read_table(folder)
-    table["split"] = _assign_splits(folder, table, validation, seed)
+    table["split"] = assign_splits(folder, table, validation, seed)
     listed = table["split"].ne("").to_numpy()
     films = Films(folder, table, diseases).keep(listed)
     check_no_leak(films.table)
     films = locate(films, skip_unreadable)
-    for split in ("train", "validation", "test"):
-        if not len(films.rows(split)):
-            raise DataError(f"{folder}: no film is left in the {split} split")
+    refuse_empty(films)
     return films
+
+
+def refuse_empty(films: Films) -> None:
+    """Raises DataError where a split has no film."""
+    for split in SPLITS:
+        if not len(films.rows(split)):
+            raise DataError(f"{films.folder}: no film is left in the {split} split")
 
 
 def check_no_leak(table: pd.DataFrame) -> None:
@@ -100,7 +103,7 @@ def check_no_leak(table: pd.DataFrame) -> None:
     if leaked:
         raise DataError(
             f"{len(leaked)} patients are in more than one split (first ten: {leaked[:10]}); "
-            "a model would be tested on patients it was trained on. Correct train_val_list.txt and test_list.txt"
+            "a model would be tested on patients it was trained on. Correct the folder's two lists"
         )
 
 
@@ -113,68 +116,43 @@ def refuse(folder: Path, faults: Sequence[str], what: str) -> None:
     )
 
 
+def find_table(folder: Path) -> Path:
+    """NIH's metadata table; raises DataError where there is none."""
+    path = next((folder / name for name in TABLES if (folder / name).exists()), None)
+    if path is None:
+        raise DataError(f"{folder}: neither {TABLES[0]} nor {TABLES[1]} is there")
+    return path
+
+
 def read_table(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int8]]:
     """NIH's metadata table alone: a row a film with ``image`` and ``patient``, and [N, 14] int8 in NIH's order.
 
     Raises:
-        DataError: no table, no rows, missing columns, or a film listed twice.
+        DataError: no table, or a damaged one; no rows, missing columns, a row without film or patient, or a film
+            listed twice.
         LabelError: an unknown finding name.
     """
-    path = next((folder / name for name in TABLES if (folder / name).exists()), None)
-    if path is None:
-        raise DataError(f"{folder}: neither {TABLES[0]} nor {TABLES[1]} is there")
-    # index_col=False: NIH's header has fewer names than its rows have fields (a comma inside two of them).
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, usecols=lambda name: name in COLUMNS)
-    missing = [name for name in COLUMNS if name not in raw]
-    if missing:
-        raise DataError(f"{path}: the columns {missing} are missing")
-    table = raw.rename(columns=COLUMNS)
-    if not len(table):
-        raise DataError(f"{path}: the table has no rows")
-    twice = table["image"][table["image"].duplicated()].tolist()
-    if twice:
-        raise DataError(f"{path}: {len(twice)} films are listed twice, the first: {twice[:10]}")
-    named = zip(table["labels"], table["image"], strict=True)
-    rows = [parse_finding_labels(text, f"{path.name} row {i} ({image})") for i, (text, image) in enumerate(named, 2)]
-    return table[["image", "patient"]].copy(), np.stack(rows)
-
-
-def _assign_splits(folder: Path, table: pd.DataFrame, validation: float, seed: int) -> pd.Series:
-    """Official lists where both are present, else patients by seed; films in no list get an empty split."""
-    split = pd.Series("", index=table.index)
-    lists = {"train": folder / "train_val_list.txt", "test": folder / "test_list.txt"}
-    present = [path.name for path in lists.values() if path.exists()]
-    if len(present) == 1:
-        raise DataError(f"{folder}: {present[0]} is there, but not its counterpart; give both lists or none")
-    if present:
-        for name, path in lists.items():
-            listed = table["image"].isin(path.read_text().split())
-            both = table["image"][listed & split.ne("")].tolist()
-            if both:
-                raise DataError(f"{folder}: {len(both)} films are in both lists, the first: {both[:10]}")
-            split[listed] = name
-    else:
-        split[:] = "train"
-        split[_draw_patients(table, split.index.to_numpy(), TEST_FRACTION, seed)] = "test"
-    training = np.flatnonzero(split == "train")
-    if not len(training):
-        raise DataError(f"{folder}: no film of the table is in train_val_list.txt")
-    split[_draw_patients(table, training, validation, seed)] = "validation"
-    return split
-
-
-def _draw_patients(table: pd.DataFrame, rows: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    patients = table["patient"].to_numpy()[rows]
-    if len(set(patients)) < 2:
-        raise DataError("at least two patients are needed to split by patient")
-    draw = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    return np.asarray(rows[next(draw.split(rows, groups=patients))[1]])
+    path = find_table(folder)
+    raw = read_film_table(path)
+    require_columns(path, raw, list(COLUMNS))
+    refuse_blank(path, raw, "Patient ID")
+    table = raw[list(COLUMNS)].rename(columns=COLUMNS)
+    refuse_twice(path, table["image"])
+    named = zip(table["labels"], table["image"], table.index, strict=True)
+    rows = [parse_finding_labels(text, f"{path} row {number} ({image})") for text, image, number in named]
+    return table.drop(columns="labels").reset_index(drop=True), np.stack(rows)
 
 
 def locate(films: Films, skip_unreadable: bool) -> Films:
     """Fills ``path`` from the files in the folder; raises DataError for missing films unless they may be skipped."""
-    folders = [*sorted(films.folder.glob("images_*/images")), films.folder / "images", films.folder]
-    found = {path.name: path for folder in reversed(folders) if folder.is_dir() for path in folder.glob("*.*")}
+    wanted = set(films.table["image"])
+    found: dict[str, Path] = {}
+    for folder in (*sorted(films.folder.glob("images_*/images")), *(films.folder / name for name in FOLDERS)):
+        here = [path for path in folder.glob("*.*") if film_name(path.name) in wanted]
+        named = {film_name(path.name): path for path in here}
+        if alike := [path.name for path in here if named[film_name(path.name)] is not path]:
+            raise DataError(f"{folder}: {len(alike)} films have a namesake in other letters, the first: {alike[:10]}")
+        found = named | found
     paths = films.table["image"].map(found)
     missing = paths.isna().to_numpy()
     if missing.any() and not skip_unreadable:

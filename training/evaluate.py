@@ -25,16 +25,16 @@ from handlers.reading import FINDING
 from training import score
 from training.bootstrap import intervals
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
-from training.data import DataError, Films
+from training.data import Films
 from training.evaluation_table import print_evaluation
 from training.gate import Scored, choose_gate, gate_table
-from training.labels import LabelError
 from training.metrics import binary_metrics, disease_metrics, joined, served_rates
 from training.predict import films_of, predict_logits
 from training.subgroups import read_traits, subgroups
 from training.thresholds import disease_thresholds
 from workflows import command_line
 from workflows.atomic import write_together
+from workflows.text_files import DataError
 
 LABELS = (FINDING, *FINDINGS)
 """Columns of both stages' outputs side by side, stage 1's first."""
@@ -51,7 +51,7 @@ def main() -> None:
         parser.error("give --run, or --predictions and --data")
     try:
         score.main(arguments) if score.asked(arguments) else evaluate(arguments.run, arguments.sensitivity)
-    except (DataError, FileNotFoundError, LabelError) as fault:
+    except (DataError, OSError) as fault:
         sys.exit(f"error: {fault}")
 
 

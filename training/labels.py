@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS, NO_FINDING
+from workflows.text_files import DataError
 
 
-class LabelError(ValueError):
+class LabelError(DataError):
     """A label that NIH ChestX-ray14 does not have."""
 
 

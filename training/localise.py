@@ -32,9 +32,10 @@ from handlers.findings import FINDINGS
 from handlers.image import read_film, to_pixels
 from handlers.vit import Vit, serving_device
 from training.boxes import FILM_SIDE, FindingBox, read_boxes
-from training.data import DataError, Films, read_films
+from training.data import Films, read_films
 from workflows import command_line
 from workflows.atomic import write_text
+from workflows.text_files import DataError
 
 HOT = 0.5
 """Of its maximum: a map is hot from here up."""
@@ -63,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         localise(arguments.run, arguments.data)
-    except (DataError, FileNotFoundError) as fault:
+    except (DataError, OSError) as fault:
         sys.exit(f"error: {fault}")
 
 

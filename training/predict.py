@@ -18,10 +18,12 @@ from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from handlers.vit import Vit, serving_device
-from training.data import DataError, Films, Split, read_films
+from training.data import Films, read_films, refuse_empty
 from training.pixels import load_pixels
+from training.splits import Split
 from workflows import command_line
 from workflows.atomic import write_text
+from workflows.text_files import DataError
 
 BATCH = 64
 
@@ -34,7 +36,9 @@ def films_of(config: dict[str, Any]) -> tuple[Films, NDArray[np.uint8]]:
     """
     data = config["data"]
     films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
-    return load_pixels(films, config["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
+    films, pixels = load_pixels(films, config["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
+    refuse_empty(films)
+    return films, pixels
 
 
 def predict_logits(
@@ -74,7 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         table = predict(arguments.checkpoint, arguments.split, arguments.flip)
-    except (DataError, FileNotFoundError) as fault:
+    except (DataError, OSError) as fault:
         sys.exit(f"error: {fault}")
     write_text(arguments.out, table.to_csv(index=False))
     print(f"{len(table)} films in {arguments.out}")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
-from training.data import DataError, read_table
+from training.data import read_table
 from training.labels import any_finding
+from training.tables import IMAGE, find_column, read_film_table, refuse_twice
+from workflows.text_files import DataError
 
-IMAGE = "Image Index"
 ERROR = "error"
 
 logger = logging.getLogger(__name__)
@@ -60,17 +61,15 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
             1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
             named in the log. Other columns are ignored.
         data: folder with NIH's metadata table.
-        listed: score these films only; every film of the table unless told.
+        listed: score these films only, as ``read_film_list`` names them; every film of the table unless told.
 
     Raises:
-        DataError: a column is missing, a value is no probability, a film is listed twice or unknown to the metadata
-            table, or a listed film has no row or was refused.
+        DataError: the table is damaged, a column is missing, a value is no probability, a film is listed twice or
+            unknown to the metadata table, or a listed film has no row or was refused.
         FileNotFoundError: no such file.
         LabelError: the metadata table has an unknown finding.
     """
-    table = read_csv(path)
-    if IMAGE not in table:
-        raise DataError(f"{path}: the column {IMAGE!r} is missing")
+    table = read_film_table(path)
     columns = _find_columns(path, table)
     if listed is not None:
         _require(listed, table[IMAGE], f"{path}: %d of the films to score have no row")
@@ -96,42 +95,6 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
         targets=targets[:, [everything.index(name) for name in columns]],
         scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
     )
-
-
-def read_list(path: Path) -> list[str]:
-    """File names, one a line, as in NIH's ``test_list.txt``."""
-    names = path.read_text().split()
-    if not names:
-        raise DataError(f"{path}: the list names no film")
-    return names
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Every cell as text, an empty one as ``""``; rows are counted as in the file, where the header is row 1.
-
-    Raises:
-        DataError: the file is no CSV.
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as fault:
-        raise DataError(f"{path}: not a CSV table ({fault})") from fault
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    return table.fillna("").rename(columns=str.strip)
-
-
-def refuse_twice(where: object, images: "pd.Series[str]") -> None:
-    """Raises DataError where a film has more than one row."""
-    twice = images[images.duplicated()].tolist()
-    if twice:
-        raise DataError(f"{where}: {len(twice)} films are listed twice, the first: {twice[:10]}")
-
-
-def find_column(table: pd.DataFrame, name: str, prefix: str = "") -> str | None:
-    """The column of a finding, with ``_`` or a blank between its words; None where there is none."""
-    spellings = (f"{prefix}{name}", f"{prefix}{name.replace('_', ' ')}")
-    return next((spelling for spelling in spellings if spelling in table), None)
 
 
 def _leave_out_refused(path: Path, table: pd.DataFrame, columns: list[str], listed: bool) -> pd.DataFrame:

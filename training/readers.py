@@ -17,8 +17,8 @@ from sklearn.metrics import roc_curve
 
 from handlers.reading import FINDING
 from training.adjudicated import Labels
-from training.data import DataError
 from training.predictions import Predictions
+from workflows.text_files import DataError, read_text
 
 VOTED = {"4343882785": True, "4343883593": True, "4343883996": True, "4343882583": False, "4343880271": False}
 """Google's five readers, and which of them the labels were made from."""
@@ -66,8 +66,8 @@ def read_thresholds(path: Path, names: Sequence[str]) -> dict[str, float]:
         FileNotFoundError: no such file.
     """
     try:
-        known = json.loads(path.read_text())
-    except ValueError as fault:
+        known = json.loads(read_text(path))
+    except json.JSONDecodeError as fault:
         raise DataError(f"{path}: not a JSON document ({fault})") from fault
     if not isinstance(known, dict):
         raise DataError(f"{path}: a JSON object like {{{FINDING!r}: 0.3, ...}} is wanted")

@@ -26,16 +26,16 @@ from handlers.metadata import Metadata
 from handlers.reading import FINDING
 from training.archive import pack_model, place
 from training.calibrate import calibration_errors, cross_fitted, fit_labels
-from training.data import DataError, Films, locate, read_table
+from training.data import Films, locate, read_table
 from training.evaluate import LABELS, STAGES, both_logits, read_sensitivity, targets_of
 from training.evaluation_table import print_recalibration
 from training.gate import Scored, choose_gate, gate_table
-from training.labels import LabelError
 from training.pixels import load_pixels
 from training.thresholds import disease_thresholds
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.atomic import scratch_folder
+from workflows.text_files import DataError
 
 FEWEST_FILMS, FEWEST_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""
@@ -66,7 +66,7 @@ def main() -> None:
     chosen = parser.parse_args()
     try:
         made = recalibrate(chosen.store, chosen.data, chosen.out, chosen.sensitivity, chosen.skip_unreadable)
-    except (DataError, LabelError, FileNotFoundError) as fault:
+    except (DataError, OSError) as fault:
         sys.exit(f"error: {fault}".replace("--data.skip_unreadable true", "--skip-unreadable"))
     for path in made:
         print(path)

@@ -20,11 +20,12 @@ from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from training.adjudicated import Labels, read_labels, read_readers, relabel
 from training.bootstrap import Intervals, intervals, paired_intervals
-from training.data import DataError
-from training.predictions import Predictions, read_list, read_predictions
+from training.predictions import Predictions, read_predictions
 from training.readers import compare_readers, read_thresholds
 from training.score_table import print_scores
+from training.tables import read_film_list
 from workflows.atomic import write_text
+from workflows.text_files import DataError
 
 ARGUMENTS = {
     "predictions": "CSV: Image Index and a probability for each finding",
@@ -101,7 +102,7 @@ def score(
         LabelError: the metadata table has an unknown finding.
     """
     truth = read_labels(labels) if labels else None
-    first = read_predictions(path, data, read_list(listed) if listed else None)
+    first = read_predictions(path, data, read_film_list(listed) if listed else None)
     scored = relabel(first, truth) if truth else first
     result: dict[str, Any] = {
         "predictions": path.name,

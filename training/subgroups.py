@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
 from training.bootstrap import Interval, intervals
-from training.data import TABLES, DataError
+from training.data import find_table
 from training.gate import Scored
 from training.labels import any_finding
 from training.metrics import joined, rates
-from training.predictions import IMAGE, read_csv, refuse_twice
+from training.tables import IMAGE, read_film_table, refuse_twice
+from workflows.text_files import DataError
 
 BANDS = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 120}
 """Age bands by the last year in each; nobody is older than the last of all."""
@@ -81,10 +82,8 @@ def read_traits(folder: Path, images: Sequence[str]) -> pd.DataFrame:
     Raises:
         DataError: no table, or an image is not in it, or twice.
     """
-    path = next((folder / name for name in TABLES if (folder / name).exists()), None)
-    if path is None:
-        raise DataError(f"{folder}: neither {TABLES[0]} nor {TABLES[1]} is there")
-    table = read_csv(path)
+    path = find_table(folder)
+    table = read_film_table(path)
     refuse_twice(path, table[IMAGE])
     table = table.set_index(IMAGE)
     unknown = pd.Index(images).difference(table.index)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.containers import DICOM, JPEG, PNG, is_dicom
+from workflows.text_files import DataError, film_name, film_path, read_list
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 """A file of such a name is meant as a film: what is wrong with it is said in its row. Any other is looked into."""
@@ -14,7 +15,7 @@ DICOM_INDEX = "DICOMDIR"
 """PS3.10, section 8.6: a list of the DICOM files of its folder, and no film."""
 
 
-class FilmListError(ValueError):
+class FilmListError(DataError):
     """There is nothing to score, or it cannot be told what; the message says why."""
 
 
@@ -49,26 +50,39 @@ def find_films(folder: Path) -> tuple[list[Film], int]:
 def listed_films(folder: Path, listing: Path) -> list[Film]:
     """The films of a list, one a line, in its order: absolute paths, or relative to the folder.
 
-    A file's bare name that is not in the folder itself is looked for in all the folders under it, so that NIH's
-    ``test_list.txt`` can be used as it is.
+    A film that is not there is looked for in all the folders under it: by its bare name, so that NIH's
+    ``test_list.txt`` can be used as it is, and by as much of a path as both sides have. ``.PNG`` finds ``.png``, and
+    ``\\`` parts folders as ``/`` does.
 
     Raises:
-        FilmListError: the list is empty, or it names a film twice, or one that is not there or there twice.
+        DataError: the list cannot be read or is empty, or it names a film twice, or one that is not there or there
+            twice.
         OSError: the list or a folder cannot be read.
     """
-    lines = [line for line in listing.read_text("utf-8-sig", "surrogateescape").splitlines() if line.strip()]
-    if not lines:
-        raise FilmListError(f"{listing}: the list names no film")
+    lines = read_list(listing)
     paths = [os.path.normpath(os.path.join(folder, line)) for line in lines]
     lacking = {path: line for path, line in zip(paths, lines, strict=True) if not os.path.isfile(path)}
     if lacking:
         known = _by_name(folder)
-        found = {path: known.get(line, []) for path, line in lacking.items()}
+        found = {path: _like(line, folder, known) for path, line in lacking.items()}
         _refuse(listing, "films are not there", [lacking[path] for path in found if not found[path]])
         _refuse(listing, f"names stand for several files under {folder}", [lacking[p] for p in found if found[p][1:]])
         paths = [found[path][0] if path in found else path for path in paths]
     _refuse(listing, "films are listed twice", [path for path, times in Counter(paths).items() if times > 1])
     return _named(folder, paths)
+
+
+def _like(line: str, folder: Path, known: dict[str, list[str]]) -> list[str]:
+    """The files that a line can mean: their path under the folder ends with the line's, or with the end of an absolute
+    path from another machine."""
+    wanted = film_path(line)
+    absolute = wanted.startswith("/") or wanted[1:3] == ":/"
+    alike = {path: film_path(os.path.relpath(path, folder)) for path in known.get(film_name(line), [])}
+    return [
+        path
+        for path, relative in alike.items()
+        if f"/{relative}".endswith(f"/{wanted}") or (absolute and wanted.endswith(f"/{relative}"))
+    ]
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -100,7 +114,7 @@ def _is_film(path: str) -> bool:
 def _by_name(folder: Path) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
     for path in _files(folder):
-        known.setdefault(os.path.basename(path), []).append(path)
+        known.setdefault(film_name(os.path.basename(path)), []).append(path)
     return known
 
 

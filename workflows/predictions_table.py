@@ -129,7 +129,7 @@ class PredictionsTable:
         whole = written[: written.rfind(b"\n") + 1]
         try:
             rows = list(csv.reader(whole.decode().split("\n")[:-1]))
-        except UnicodeDecodeError as fault:
+        except (UnicodeDecodeError, csv.Error) as fault:
             raise self._foreign() from fault
         if not rows and not ",".join(COLUMNS).encode().startswith(written):
             raise self._foreign()

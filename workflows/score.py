@@ -27,10 +27,11 @@ from tqdm import tqdm
 from handlers.report import Refusal, Report
 from workflows import command_line
 from workflows.client import FILM_REFUSED
-from workflows.film_list import Film, FilmListError, find_films, listed_films
+from workflows.film_list import Film, find_films, listed_films
 from workflows.gateway_client import NO_REPORT, Gateway, Line, Stopped
 from workflows.predictions_table import PredictionsTable, TableError
 from workflows.server import ServerError
+from workflows.text_files import DataError, read_text
 
 ADDRESS = "http://127.0.0.1:8000"
 KEY_FILE = Path("secrets/first.key")
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say(table)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ServerError, FilmListError, TableError, OSError) as fault:
+    except (ServerError, DataError, TableError, OSError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code if isinstance(fault, ServerError) else 1
 
@@ -171,7 +172,7 @@ def _key(path: Path | None) -> str:
         raise FileNotFoundError(
             f"no key: {path} is not there ('make serve' makes a first one), nor is ${KEY_VARIABLE} set"
         )
-    return path.read_text().strip()
+    return read_text(path).strip()
 
 
 def _say(table: PredictionsTable) -> int:

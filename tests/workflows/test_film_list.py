@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from workflows.film_list import FilmListError, find_films, listed_films
+from workflows.text_files import DataError
 
 PNG, JPEG, DICOM = b"\x89PNG\r\n\x1a\n rest", b"\xff\xd8\xff rest", b"\0" * 128 + b"DICM rest"
 
@@ -83,7 +84,7 @@ def test_a_list_that_names_no_one_film_is_refused(tmp_path: Path) -> None:
         ("two\n./two\n", r"1 films are listed twice, the first: \['.*/two'\]"),
     ):
         listing.write_text(text)
-        with pytest.raises(FilmListError, match=why):
+        with pytest.raises(DataError, match=why):
             listed_films(tmp_path, listing)
 
 
@@ -97,3 +98,36 @@ def test_a_folder_that_cannot_be_scored_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c\udcff.png").write_bytes(PNG)
     with pytest.raises(FilmListError, match="2 names hold a line break, or are no UTF-8"):
         find_films(tmp_path)
+
+
+def test_a_list_finds_films_by_as_much_of_their_paths_as_both_sides_have(tmp_path: Path) -> None:
+    folder = put(tmp_path / "data", **{"images_001__a.png": PNG, "images_002__a.png": PNG, "images_002__b.PNG": PNG})
+    listing = tmp_path / "list.txt"
+    for line, found in (
+        ("images_001\\a.png", "images_001/a.png"),
+        ("  images_001/a.PNG\t", "images_001/a.png"),
+        ("C:\\nih\\data\\images_002\\a.png", "images_002/a.png"),
+        ("/mnt/other/images_002/a.png", "images_002/a.png"),
+        ("b.png", "images_002/b.PNG"),
+        ('"b.png"', "images_002/b.PNG"),
+    ):
+        listing.write_text(f"{line}\n", encoding="utf-16")
+        assert [film.path for film in listed_films(folder, listing)] == [str(folder / found)], line
+
+
+def test_a_path_is_never_taken_for_another_folders_film(tmp_path: Path) -> None:
+    folder = put(tmp_path / "data", **{"bert__1.png": PNG, "2.png": PNG})
+    listing = tmp_path / "list.txt"
+    for line in ("anna/1.png", "anna/2.png", "/mnt/anna/1.png", "D:\\anna\\1.png", "1.PNG/2.png"):
+        listing.write_text(f"{line}\n")
+        with pytest.raises(FilmListError, match=r"1 films are not there"):
+            listed_films(folder, listing)
+
+
+def test_a_list_that_is_no_text_is_refused_by_its_row(tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_bytes(PNG + b"\0")
+    with pytest.raises(DataError, match=r"list\.txt row 2: no text"):
+        listed_films(tmp_path, listing)
+    with pytest.raises(DataError, match="is a folder, where a file is wanted"):
+        listed_films(tmp_path, tmp_path)
