@@ -54,12 +54,26 @@ def test_a_token_that_is_no_longer_good_is_renewed(server: Server, film_paths: l
     assert json.loads((server.folder / KEY_FILE).read_text())["inference"]["key"] != "expired1"
 
 
-def test_a_stranger_s_key_file_is_refused(server: Server, film_paths: list[Path], tmp_path: Path, capsys) -> None:
-    shutil.copy(server.folder / "config.properties", tmp_path)
-    strange = {name: {"key": "AAAAAAAA"} for name in ("management", "inference", "API")}
-    (tmp_path / KEY_FILE).write_text(json.dumps(strange))
-    assert client.main(["--server", str(tmp_path), str(film_paths[0])]) == 3
+def test_a_stranger_s_key_file_is_refused(server: Server, film_paths: list[Path], capsys) -> None:
+    path = server.folder / KEY_FILE
+    kept = path.read_text()
+    try:
+        path.write_text(json.dumps({name: {"key": "AAAAAAAA"} for name in ("management", "inference", "API")}))
+        assert client.main(["--server", str(server.folder), str(film_paths[0])]) == 3
+    finally:
+        path.write_text(kept)
     assert "refuses the inference token" in capsys.readouterr().err
+
+
+def test_the_torchserve_of_another_folder_gets_no_token(
+    server: Server, film_paths: list[Path], tmp_path, capsys
+) -> None:
+    for name in ("config.properties", KEY_FILE):
+        shutil.copy(server.folder / name, tmp_path)
+    assert client.main(["--server", str(tmp_path), str(film_paths[0])]) == 2
+    assert f"(the TorchServe of {server.folder}), not the TorchServe of {tmp_path}: it was sent no token" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_server_that_is_not_up_is_said_so(server: Server, film_paths: list[Path], tmp_path: Path, capsys) -> None:

@@ -1,6 +1,7 @@
 """'make serve' and 'make stop': the gateway as a process in front of TorchServe."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -69,9 +70,26 @@ def test_a_gateway_of_the_same_code_and_settings_is_left_alone(server: Server, s
 
 def test_a_taken_port_is_said_with_what_to_do(server: Server, settings) -> None:
     port = int(settings["CXR_PORT"])
+    said = (
+        rf"cannot listen on 127.0.0.1, port {port} \(CXR_PORT\): process {os.getpid()} .*CXR_PORT={port + 1} make serve"
+    )
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ServerError, match=said):
+        gateway_process.start(server)
+    with socket.create_server(("127.0.0.1", port)):  # before TorchServe, too
+        refused = command(server)
+    assert refused.returncode == 1
+    assert re.search(said, refused.stderr)
+    assert refused.stdout == ""
+
+
+def test_a_gateway_that_ends_at_once_says_why(server: Server, settings, monkeypatch) -> None:
+    (server.folder / "logs" / "gateway.log").write_text('{"level": "ERROR", "message": "of last week"}\n')
+    monkeypatch.setattr(gateway_process, "READY_LIMIT", 3600.0)
+    monkeypatch.setattr(gateway_process, "require_free", lambda *_: None)  # it is taken after the look
+    port = int(settings["CXR_PORT"])
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(ServerError, match=rf"cannot listen on 127.0.0.1, port {port} .*CXR_PORT={port + 1} make serve"),
+        pytest.raises(ServerError, match=r"the gateway has ended .*address already in use"),
     ):
         gateway_process.start(server)
 
