@@ -52,6 +52,9 @@ def test_make_serve_says_where_films_go_and_where_the_first_key_lies(server: Ser
     assert parse_answer(answer.content) == read(server, film)
     process = gateway_process.running(server)
     assert process is not None
+    again = command(server)  # the ports are its own
+    assert again.returncode == 0, again.stderr
+    assert gateway_process.running(server) == process
     assert {one.laddr.ip for one in process.net_connections() if one.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
