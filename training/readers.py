@@ -5,7 +5,6 @@ labels are the majority of three of the five, so that each of the three is measu
 own, which favours him; the other two took no part (README of the data set; Nabulsi Z et al., Scientific Reports 2021).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from handlers.reading import FINDING
 from training.adjudicated import Labels
 from training.predictions import Predictions
-from workflows.text_files import DataError, read_text
+from workflows.text_files import DataError, read_json
 
 VOTED = {"4343882785": True, "4343883593": True, "4343883996": True, "4343882583": False, "4343880271": False}
 """Google's five readers, and which of them the labels were made from."""
@@ -65,12 +63,7 @@ def read_thresholds(path: Path, names: Sequence[str]) -> dict[str, float]:
         DataError: not a JSON object, or a name without such a number.
         FileNotFoundError: no such file.
     """
-    try:
-        known = json.loads(read_text(path))
-    except json.JSONDecodeError as fault:
-        raise DataError(f"{path}: not a JSON document ({fault})") from fault
-    if not isinstance(known, dict):
-        raise DataError(f"{path}: a JSON object like {{{FINDING!r}: 0.3, ...}} is wanted")
+    known = read_json(path)
     wrong = [name for name in names if not _is_probability(known.get(name))]
     if wrong:
         raise DataError(f"{path}: no threshold in [0, 1] for {', '.join(wrong)}")

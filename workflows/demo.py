@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 from pydicom.data import get_testdata_file
 
 from handlers.findings import NO_FINDING
@@ -10,6 +9,7 @@ from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.client import main as read_films
 from workflows.server import KEY_FILE, Server
+from workflows.text_files import read_list, read_table
 
 SAMPLE = Path("data/sample")
 REAL_FILM = "RG1_UNCR.dcm"
@@ -18,13 +18,11 @@ REAL_FILM = "RG1_UNCR.dcm"
 
 def demo_films() -> list[tuple[str, Path]]:
     """What each of the three films is, and where it lies."""
-    table = pd.read_csv(SAMPLE / "Data_Entry_2017.csv", index_col=False)
-    test = table[table["Image Index"].isin((SAMPLE / "test_list.txt").read_text().split())]
-    normal = test[test["Finding Labels"] == NO_FINDING].iloc[0]
-    ill = test[test["Finding Labels"].str.count(r"\|") >= 1].iloc[0]
-    drawn = [
-        (f"synthetic film drawn with: {row['Finding Labels']}", _path(row["Image Index"])) for row in (ill, normal)
-    ]
+    test = set(read_list(SAMPLE / "test_list.txt"))
+    films = [(image, labels) for image, labels, *_ in read_table(SAMPLE / "Data_Entry_2017.csv").rows if image in test]
+    ill = next(film for film in films if "|" in film[1])
+    normal = next(film for film in films if film[1] == NO_FINDING)
+    drawn = [(f"synthetic film drawn with: {labels}", _path(image)) for image, labels in (ill, normal)]
     return [*drawn, ("real radiograph (DICOM, CR, MONOCHROME1)", Path(str(get_testdata_file(REAL_FILM))))]
 
 

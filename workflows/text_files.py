@@ -8,6 +8,7 @@ Rows are counted as an editor counts lines, so that the header is row 1.
 import codecs
 import csv
 import io
+import json
 import logging
 import posixpath
 import re
@@ -15,6 +16,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -114,6 +116,22 @@ def read_table(path: Path) -> Table:
         rows.append(_fitted(f"{path} row {number}", cells, columns))
     _refuse_cut_off(path, text, numbered)
     return Table(path, columns, rows, numbers)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: no text, no JSON, or no object; the message names the row.
+        FileNotFoundError: no such file.
+    """
+    try:
+        document = json.loads(read_text(path))
+    except json.JSONDecodeError as fault:
+        raise DataError(f"{path} row {fault.lineno}: not a JSON document ({fault.msg})") from fault
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: not a JSON object {{...}}")
+    return document
 
 
 def film_path(text: str) -> str:
