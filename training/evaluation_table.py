@@ -8,6 +8,7 @@ from rich.table import Table
 from handlers.findings import FINDINGS
 from training.calibrate import class_mean
 from training.metrics import BINS
+from training.thresholds import UNKNOWN
 
 WIDTH = 116
 RATES = ("sensitivity", "specificity", "ppv", "npv")
@@ -34,7 +35,10 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
     console.print(_calibration_table(evaluation["calibration_error"], evaluation["calibration"]))
     if evaluation["uncalibrated"]:
         names = ", ".join(evaluation["uncalibrated"])
-        console.print(f"Not calibrated, one outcome only in validation: {names}")
+        console.print(
+            f"Not calibrated, one outcome only in validation (where no film shows it, its threshold is {UNKNOWN:g}, "
+            f"which nothing chose): {names}"
+        )
     known, unseen = (binary[split]["prevalence"] for split in binary)
     console.print(
         f"Any finding: {known:.3f} of validation, {unseen:.3f} of test; the test's calibration is off by that."

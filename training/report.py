@@ -31,9 +31,8 @@ from handlers.vit import Vit, serving_device
 from training.archive import LIBRARIES
 from training.bootstrap import Interval, Intervals, intervals, paired_intervals
 from training.calibrate import class_mean
-from training.data import DataError, Films, Split, read_films
+from training.data import Films, read_films
 from training.evaluate import LABELS, STAGES, targets_of
-from training.labels import LabelError
 from training.metrics import Scores, joined
 from training.predictions import Predictions, read_predictions
 from training.report_charts import (
@@ -46,12 +45,14 @@ from training.report_charts import (
     draw_roc,
     save_chart,
 )
+from training.splits import SPLITS
+from training.thresholds import UNKNOWN
 from workflows import command_line
 from workflows.atomic import written_folder
+from workflows.text_files import DataError, read_json
 
 TEMPLATE = "report.html.j2"
 WAYS = ("ungated", "gated", "soft")
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 FINDING = LABELS[0]
 
 Thresholds = dict[str, float]
@@ -79,7 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(report(arguments.run, arguments.single))
-    except (DataError, FileNotFoundError, LabelError) as fault:
+    except (DataError, OSError) as fault:
         sys.exit(f"error: {fault}")
 
 
@@ -114,7 +115,7 @@ def report(run: Path, single: Path | None = None) -> Path:
             compared=compared,
             errors=_mean_errors(evaluation),
             gallery=gallery,
-            localisation=json.loads(localisation.read_text()) if localisation.exists() else None,
+            localisation=read_json(localisation) if localisation.exists() else None,
             images={path.stem: _data_uri(path) for path in sorted(folder.glob("*.png"))},
             configs=configs,
             command=shlex.join(
@@ -169,7 +170,7 @@ def _read_evaluation(run: Path) -> dict[str, Any]:
     path = run / "evaluation.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there: python -m training.evaluate --run {run}")
-    evaluation: dict[str, Any] = json.loads(path.read_text())
+    evaluation = read_json(path)
     lacking = [part for part in ("gate", "calibration_error", "intervals") if part not in evaluation]
     if lacking:
         raise DataError(
@@ -301,7 +302,9 @@ def _render(**content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(area=_area, difference=_difference, share=_share)
-    return environment.get_template(TEMPLATE).render(**content, finding=FINDING, findings=FINDINGS, ways=WAYS)
+    return environment.get_template(TEMPLATE).render(
+        **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN
+    )
 
 
 def _area(one: dict[str, float | None] | Interval) -> str:

@@ -21,12 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from training.config import parse_config
-from training.data import DataError
-from training.labels import LabelError
 from training.run_folder import best_auc
-from training.train import NonFiniteLoss, train
+from training.train import NonFiniteLoss, checked_films, train
 from workflows import command_line
 from workflows.atomic import naming, write_text, written
+from workflows.text_files import DataError, read_text
 
 matplotlib.use("Agg")
 
@@ -44,7 +43,7 @@ def main() -> None:
     try:
         with naming(arguments.out / "sweep.db"):
             study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
-    except (DataError, LabelError, ValueError) as fault:
+    except (ValueError, OSError) as fault:
         sys.exit(f"error: {fault}")
     print_trials(study)
     draw_trials(study, arguments.out / "sweep.png")
@@ -54,9 +53,16 @@ def read_space(path: Path) -> Space:
     """A list is a choice; ``{low: …, high: …}`` a range, with ``log: true`` on a logarithmic scale.
 
     Raises:
-        ValueError: an entry is neither.
+        DataError: not YAML, no keys, or an entry that is neither.
+        FileNotFoundError: no such file.
     """
-    return {key: _distribution(key, entry) for key, entry in yaml.safe_load(path.read_text()).items()}
+    try:
+        entries = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as fault:
+        raise DataError(f"{path}: not a YAML document ({fault})") from fault
+    if not entries or not isinstance(entries, dict):
+        raise DataError(f"{path}: keys of the training configuration are wanted, with the values to try of each")
+    return {key: _distribution(key, entry) for key, entry in entries.items()}
 
 
 def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.Study:
@@ -67,9 +73,13 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
         trials: how many finished trials there are to be, those of earlier calls included.
         out: folder; ``sweep.db`` in it remembers.
         training: arguments of ``training.train`` that all trials share.
+
+    Raises:
+        DataError: the data folder cannot be trained on.
     """
     out.mkdir(parents=True, exist_ok=True)
-    parse_config([*training, f"--out={out / 'check'}", *_overrides({key: _example(of) for key, of in space.items()})])
+    examples = _overrides({key: _example(of) for key, of in space.items()})
+    checked_films(parse_config([*training, f"--out={out / 'check'}", *examples])[0])
     study = optuna.create_study(
         storage=f"sqlite:///{out / 'sweep.db'}",
         study_name="sweep",
@@ -90,7 +100,15 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
         return area
 
     while len(_finished(study)) < trials:
-        study.optimize(objective, n_trials=1, catch=(NonFiniteLoss,))
+        trial = study.ask()  # Study.optimize would print the traceback of every fault
+        try:
+            study.tell(trial, objective(trial))
+        except NonFiniteLoss as fault:
+            study.tell(trial, state=TrialState.FAIL)
+            print(f"trial {trial.number} failed: {fault}", file=sys.stderr)
+        except (DataError, OSError):
+            study.tell(trial, state=TrialState.FAIL)
+            raise
         write_text(out / "trials.csv", _table(study).to_csv(index=False))
     return study
 
@@ -133,12 +151,16 @@ def draw_trials(study: optuna.Study, path: Path) -> None:
 def _distribution(key: str, entry: Any) -> BaseDistribution:
     if isinstance(entry, list):
         return CategoricalDistribution(entry)
-    if isinstance(entry, dict) and {"low", "high"} <= set(entry) <= {"low", "high", "log"}:
+    if (
+        isinstance(entry, dict)
+        and {"low", "high"} <= set(entry) <= {"low", "high", "log"}
+        and all(isinstance(entry[end], int | float) for end in ("low", "high"))
+    ):
         kind = (
             IntDistribution if isinstance(entry["low"], int) and isinstance(entry["high"], int) else FloatDistribution
         )
         return kind(**entry)
-    raise ValueError(f"{key}: {entry!r} is neither a list of values nor {{low: …, high: …, log: …}}")
+    raise DataError(f"{key}: {entry!r} is neither a list of values nor {{low: …, high: …, log: …}}")
 
 
 def _suggest(trial: Trial, key: str, of: BaseDistribution) -> Any:

@@ -6,6 +6,7 @@ from sklearn.metrics import precision_recall_curve
 
 from handlers.findings import FINDINGS
 from training.metrics import Scores
+from workflows.text_files import DataError
 
 UNKNOWN = 0.5
 """The threshold of a disease that validation does not hold."""
@@ -20,11 +21,11 @@ def threshold_for_sensitivity(targets: NDArray[np.int8], scores: Scores, sensiti
         sensitivity: in (0, 1].
 
     Raises:
-        ValueError: no positive among the targets.
+        DataError: no positive among the targets.
     """
     positives = np.sort(scores[targets == 1])[::-1]
     if not len(positives):
-        raise ValueError("validation holds no film with a finding: a threshold cannot be chosen by sensitivity")
+        raise DataError("validation holds no film with a finding: a threshold cannot be chosen by sensitivity")
     return float(positives[int(np.ceil(sensitivity * len(positives) - 1e-9)) - 1])
 
 

@@ -36,16 +36,17 @@ from handlers.reading import FINDING
 from training.augment import augment
 from training.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
 from training.config import TrainConfig, parse_config
-from training.data import DataError, Films, read_films
+from training.data import Films, read_films, refuse_empty
 from training.joint import JointVit
-from training.labels import LabelError
 from training.metrics import mean_auc
 from training.model import build_model
 from training.optimise import Loss, make_loss, make_optimizer
+from training.outcomes import describe_outcomes, require_outcomes
 from training.pixels import load_pixels
 from training.run_folder import History, best_auc, start_run, write_epoch, write_state
 from workflows import command_line
 from workflows.atomic import naming
+from workflows.text_files import DataError
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""
@@ -79,7 +80,7 @@ def main() -> None:
     config, resume = parse_config()
     try:
         train(config, resume)
-    except (DataError, LabelError, NonFiniteLoss) as fault:
+    except (DataError, NonFiniteLoss, OSError) as fault:
         sys.exit(f"error: {fault}")
 
 
@@ -87,7 +88,7 @@ def train(config: TrainConfig, resume: bool = False) -> History:
     """Runs all epochs; the best checkpoint by validation AUC stays in ``config.out``. Returns a line per epoch.
 
     Raises:
-        DataError, LabelError: the data folder cannot be trained on.
+        DataError: the data folder cannot be trained on, or its films lack what this stage needs.
         NonFiniteLoss: the loss is no number any more.
         NotWritten: the disk is full; --resume goes on from the last finished epoch.
     """
@@ -96,6 +97,7 @@ def train(config: TrainConfig, resume: bool = False) -> History:
     accelerator = Accelerator(mixed_precision=config.precision, log_with="tensorboard", project_dir=out / "tensorboard")
     set_seed(config.seed)
     films, pixels = _load(config)
+    accelerator.print("\n".join(describe_outcomes(films)))
     training = prepare(config, accelerator, films, pixels)
     history = start_run(accelerator, config, out, resume)
     with naming(out / "tensorboard"):
@@ -121,10 +123,20 @@ def train(config: TrainConfig, resume: bool = False) -> History:
     return history
 
 
-def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
+def checked_films(config: TrainConfig) -> Films:
+    """The configuration's films, before any is decoded; raises DataError where this stage cannot be trained on them."""
     data = config.data
     films = read_films(Path(data.folder), data.validation, data.split_seed, data.skip_unreadable)
-    return load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
+    require_outcomes(films, config.stage)
+    return films
+
+
+def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
+    data, films = config.data, checked_films(config)
+    films, pixels = load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
+    refuse_empty(films)  # of films that could not be read
+    require_outcomes(films, config.stage)
+    return films, pixels
 
 
 def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
