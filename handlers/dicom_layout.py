@@ -18,11 +18,12 @@ UNREAD = ("PALETTE COLOR", "ARGB", "CMYK", "HSV", "YBR_PARTIAL_420", "YBR_PARTIA
 SHAPES = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}
 """Presentation LUT Shape says the same again in a DX object (PS3.3, C.8.11.1). Where the two differ, Photometric
 Interpretation counts, as in most viewers."""
-SMOOTHER = 4
-"""So many times smoother the film must be without its sign for the sign to be wrong. In a real film neighbours differ
-by little; a wrong sign tears it apart where values pass half of the range."""
-ROWS = 256
-"""Of the film, at most twice as many, by which the smoothness is judged."""
+TORN = 4
+"""So many times more often must neighbours be torn apart than with the other sign, for Pixel Representation to be
+wrong: be further from each other than half of the range. A wrong sign does that wherever values pass half of it, or
+zero."""
+ROWS, FEW_ROWS = 256, 16
+"""Of the film, at most twice as many, by which neighbours are compared; by the few, whether they need be."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def true_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], ove
     """``layout``, or what it must be where samples do not fit it.
 
     Bits above ``stored`` are no part of a value where they repeat its sign, are the same in every sample, or where an
-    overlay plane says that they are its own. Otherwise Bits Stored is too small, if the film is smoother with them.
+    overlay plane says that they are its own. Otherwise Bits Stored is too small, if neighbours are closer with them.
 
     Args:
         padded: [codes] those that are padding.
@@ -141,35 +142,44 @@ def true_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], ove
     signs = (codes >> (layout.stored - 1) & 1) * ((len(padded) - 1 & ~overlays) >> layout.stored)
     if len(np.unique(above)) > 1 and ((above != 0) & (above != signs)).any():
         whole = replace(layout, stored=len(padded).bit_length() - 1)
-        if _roughness(samples, whole, padded) >= _roughness(samples, layout, padded):
+        if _steps(samples, whole, padded).mean() >= _steps(samples, layout, padded).mean():
             said = f"BitsStored says {layout.stored} bits, but samples differ in bits above, which no overlay claims"
             raise RefusedFilm("UnreadableImage", f"the DICOM element {said}")
-        logger.warning(
-            "the DICOM element BitsStored (%d) is too small for the samples: all bits are read", layout.stored
-        )
+        said = "the DICOM element BitsStored (%d) is too small for the samples: all bits are read"
+        logger.warning(said, layout.stored)
         layout = whole
-    unsigned = replace(layout, signed=False)
-    if layout.signed and SMOOTHER * _roughness(samples, unsigned, padded) < _roughness(samples, layout, padded):
-        logger.warning("the DICOM element PixelRepresentation says signed, but samples are not: they are read unsigned")
-        return unsigned
-    return layout
+    other, aside = replace(layout, signed=not layout.signed), padded.copy()
+    aside[codes[:1]] = aside[codes[-1:]] = True  # of a border, which tears no anatomy apart
+    half = 2 ** (layout.stored - 1)
+    torn, as_other = (int((_steps(samples, one, aside) > half).sum()) for one in (layout, other))
+    repeated = other.signed and bool(above.any() and (above == signs).all())  # which nothing but a sign explains
+    if torn <= as_other or not (repeated or torn > max(TORN * as_other, min(ROWS, len(samples)) // 2)):
+        return layout
+    if other.signed and not repeated:  # white beside black would be torn apart as well
+        said = "says unsigned, but neighbours are closer to each other if samples are signed"
+        raise RefusedFilm("UnreadableImage", f"the DICOM element PixelRepresentation {said}")
+    logger.warning("the DICOM element PixelRepresentation is wrong: samples are read with the other sign")
+    return other
 
 
 def _fits(samples: Samples, layout: Layout) -> bool:
-    """Whether each sample is a value as the layout says it, and its sign tears nothing apart."""
+    """Whether each sample is a value as the layout says it, and neighbours are not torn apart by a wrong sign."""
     bits = samples.dtype.itemsize * 8
-    if not layout.signed:
-        return layout.stored >= bits or int(samples.max()) < 2**layout.stored
-    signed = samples.view(f"i{samples.dtype.itemsize}")
-    low, high, half = int(signed.min()), int(signed.max()), 2 ** (layout.stored - 1)
-    if layout.stored < bits:
-        return -half <= low and high < half
-    return low >= 0 or high < 0
+    values = samples.view(f"i{samples.dtype.itemsize}") if layout.signed else samples
+    half = 2 ** (layout.stored - 1)
+    low, high = (-half, half) if layout.signed else (0, 2 * half)
+    if layout.stored < bits and not (low <= int(values.min()) and int(values.max()) < high):
+        return False
+    if layout.signed and layout.stored < bits:
+        return True  # the bits above repeat the sign
+    rows = values[:: max(1, len(values) // FEW_ROWS)].astype(np.int32)
+    torn = np.abs(np.diff(rows, axis=1)) > half
+    return int(torn.sum()) <= len(rows) // 2
 
 
-def _roughness(samples: Samples, layout: Layout, padded: NDArray[np.bool_]) -> float:
-    """The mean step from a pixel to the next of its row, padding left out."""
+def _steps(samples: Samples, layout: Layout, aside: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """How far pixels are from the next of their row, but for codes that are set aside."""
     rows = samples[:: max(1, len(samples) // ROWS)]
-    values, real = stored_values(layout, len(padded))[rows], ~padded[rows]
+    values, real = stored_values(layout, len(aside))[rows], ~aside[rows]
     steps = np.abs(np.diff(values, axis=1))[real[:, 1:] & real[:, :-1]]
-    return float(steps.mean()) if steps.size else 0.0
+    return steps if steps.size else np.zeros(1, np.int32)

@@ -171,9 +171,23 @@ def test_an_overlay_in_the_bits_that_it_claims_is_not_seen() -> None:
 
 
 def test_a_sign_that_tears_the_film_apart_is_none(caplog: pytest.LogCaptureFixture) -> None:
-    for stored, bits in ((ANATOMY, 12), (ANATOMY * np.uint16(16), 16)):
-        assert (film(stored, bits, PixelRepresentation=1) == AS_SEEN).all()
+    large = np.tile(ANATOMY, (2, 2))
+    for stored, bits in ((large, 12), (large * np.uint16(16), 16)):
+        assert (film(stored, bits, PixelRepresentation=1) == np.tile(AS_SEEN, (2, 2))).all()
     assert "PixelRepresentation" in caplog.text
+
+
+def test_a_sign_that_is_missing_is_seen_by_the_bits_above_or_refused_by_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    signed = np.tile(ANATOMY, (2, 2)).astype(np.int16) - 2048
+    assert (film(signed, 12, PixelRepresentation=0) == np.tile(AS_SEEN, (2, 2))).all()
+    assert "PixelRepresentation" in caplog.text
+    for stored, bits in ((signed, 16), (signed.view(np.uint16) & np.uint16(0xFFF), 12), (signed * np.int16(16), 16)):
+        for window in ({}, {"WindowCenter": 0, "WindowWidth": 4096}):
+            fault = refused(written(dataset_of(stored, bits, PixelRepresentation=0, **window)))
+            assert fault.type == "UnreadableImage"
+            assert "PixelRepresentation" in fault.message
 
 
 def test_a_sign_is_believed_where_the_film_is_smooth_with_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,16 +235,21 @@ def test_a_window_that_lies_off_the_film_is_refused_by_its_name(window: dict[str
         assert "WindowCenter" in fault.message
 
 
-def test_a_window_of_another_scale_than_the_values_is_refused_by_its_name() -> None:
-    fault = refused(written(dataset_of(ANATOMY, 12, WindowCenter=32768, WindowWidth=65536)))
+@pytest.mark.parametrize(("bits", "levels"), [(12, 17), (14, 65)])
+def test_a_window_of_another_scale_than_the_values_is_refused_by_its_name(bits: int, levels: int) -> None:
+    stored = ANATOMY * np.uint16(2 ** (bits - 12))
+    fault = refused(written(dataset_of(stored, bits, WindowCenter=32768, WindowWidth=65536)))
     assert fault.type == "BlankImage"
-    assert "17 of 256 greys" in fault.message
+    assert f"{levels} of 256 greys" in fault.message
     assert "WindowCenter" in fault.message
+    narrow = refused(written(dataset_of(ANATOMY, 12, WindowCenter=128, WindowWidth=256)))
+    assert narrow.type == "BlankImage"
+    assert "WindowCenter" in narrow.message
 
 
 def test_a_window_that_shows_a_good_part_of_the_greys_is_used() -> None:
-    seen = film(WindowCenter=8192, WindowWidth=16384)
-    assert (seen.min(), seen.max()) == (0, 64)
+    seen = film(WindowCenter=4096, WindowWidth=8192)
+    assert (seen.min(), seen.max()) == (0, 127)
 
 
 @pytest.mark.parametrize("width", [0, -100, 0.5])
@@ -375,6 +394,13 @@ def test_a_border_far_off_all_other_values_does_not_darken_the_film_though_none_
     seen = film(bordered(ANATOMY, value), 16)
     expected = film(bordered(ANATOMY, 65535), 16, PixelPaddingValue=65535)
     assert (seen[INSIDE] == expected[INSIDE]).all()
+
+
+def test_hot_pixels_do_not_darken_the_film() -> None:
+    hot = ANATOMY.copy()
+    hot.flat[::4999] = np.arange(60000, 60007)
+    real = hot < 60000
+    assert np.abs(film(hot, 16)[real].astype(int) - AS_SEEN[real]).max() <= 6  # 0.1% at each end are white or black
 
 
 # Films of one shade
