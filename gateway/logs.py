@@ -4,7 +4,9 @@ the request's id: no headers, no URLs, no exception's message.
 
 import logging
 import logging.config
+import os
 import re
+import sys
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -42,11 +44,30 @@ class Line(JsonFormatter):
         return " < ".join([f"{ei[0].__name__}{reason}", *reversed(frames)])
 
 
+class Output(logging.Handler):
+    """Standard output, a line a write. While it takes no more, as a full disk does, lines are lost and requests go on;
+    the rest of a line that was cut comes before the next one, so that every line is whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = b""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = f"{self.format(record)}\n".encode()
+            number = os.write(sys.stdout.fileno(), self._rest + line)
+        except Exception:  # whatever it is, a log must not end what it tells of
+            return
+        cut = len(self._rest)
+        self._rest = self._rest[number:] if number < cut else line[number - cut :]
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": Line}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "line"}},
+    "handlers": {"stdout": {"()": Output, "formatter": "line"}},
     "root": {"level": "WARNING", "handlers": ["stdout"]},
     "loggers": {"gateway": {"level": "INFO"}, "uvicorn.error": {"level": "INFO"}},
 }

@@ -1,0 +1,57 @@
+"""The gateway answers while its log's disk is full, and the log is whole again as soon as there is room."""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.small_disk import ROOT, SmallDisk
+
+ANSWER = """
+import logging.config, sys
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from gateway.logs import LOGGING, Journal
+
+logging.config.dictConfig(LOGGING)
+app = Starlette(routes=[Route("/", lambda request: Response())], middleware=[Middleware(Journal)])
+client, answers = TestClient(app), open(int(sys.argv[1]), "w")
+for line in sys.stdin:
+    codes = {client.get("/", headers={"X-Request-ID": line.strip()}).status_code for _ in range(40)}
+    print(*codes, file=answers, flush=True)
+"""
+
+
+def test_requests_are_answered_while_the_log_s_disk_is_full(small_disk: SmallDisk) -> None:
+    log = small_disk.folder / "gateway.log"
+    reading, writing = os.pipe()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ANSWER, str(writing)],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            pass_fds=[writing],
+        )
+    os.close(writing)
+    assert process.stdin is not None
+    with open(reading) as answers:
+        for request in ("before", "full", "after"):
+            if request == "full":
+                small_disk.fill()
+            process.stdin.write(f"{request}\n")
+            process.stdin.flush()
+            assert answers.readline() == "200\n"
+            small_disk.clear()
+    _, complained = process.communicate()
+    assert (process.returncode, complained) == (0, "")
+    seen = [json.loads(line)["request_id"] for line in log.read_text().splitlines()]
+    assert seen.count("before") == seen.count("after") == 40
+    assert seen == sorted(seen, key=["before", "full", "after"].index)
+    if small_disk.mounted:
+        assert seen.count("full") < 40
