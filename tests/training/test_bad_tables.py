@@ -3,6 +3,8 @@
 import importlib
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from training.archive import archive
 from training.config import save_config
 from training.predictions import read_predictions
 
+ROOT = Path(__file__).parents[2]
 TABLE, TRAIN, TEST, BOXES = "Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv"
 
 
@@ -294,3 +297,17 @@ def test_a_table_from_another_program_gives_the_same_scores(place: Path, write) 
     assert (read.patients == good.patients).all()
     assert (read.targets == good.targets).all()
     assert (read.scores == good.scores).all()
+
+
+@pytest.mark.parametrize(
+    "command", [TABLES["evaluate --predictions"], LISTS["score --list"]], ids=["evaluate", "score"]
+)
+def test_a_command_line_ends_with_1_and_a_line_on_standard_error(place: Path, command: Command) -> None:
+    (place / command.file).write_bytes(b"\x89PNG\r\n\x1a\n\x00")
+    words = command.words.format(*[place] * command.words.count("{}")).split()
+    ended = subprocess.run(
+        [sys.executable, "-m", command.module, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"error: {place / command.file} row 2: no text")
+    assert len(ended.stderr.splitlines()) == 1
