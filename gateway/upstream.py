@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import httpx
 from prometheus_client import Counter
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
-from workflows.server import Server, ServerDown, Token, WrongToken, refused_token
+from workflows.server import CONNECTED, Server, ServerDown, Token, WrongToken, refused_token
 
 RENEW_BEFORE = timedelta(seconds=20)
 """A token that expires within this time is renewed before it is used."""
@@ -35,6 +36,8 @@ PASSED = 10.0
 nodes' queues keep their order, but a film with heatmaps may take eight seconds while another worker goes on."""
 LOOK = 0.5
 """Seconds between looks at that."""
+KEPT = 60.0
+"""Seconds that an idle connection is kept: to look who listens at the end of a new one takes some milliseconds."""
 CONNECT_LIMIT = 5.0
 """Seconds; on loopback a connection is made at once or not at all."""
 BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
@@ -62,8 +65,8 @@ class Upstream:
 
     def __init__(self, server: Server, places: int, answers_lost: Counter) -> None:
         self._server, self._answers_lost = server, answers_lost
-        self._http = _client(connections=places + 2, kept=places + 2)
-        self._anew = _client(connections=places + 2, kept=0)
+        self._http = _client(server, connections=places + 2, kept=places + 2)
+        self._anew = _client(server, connections=places + 2, kept=0)
         self._room = _Room(BYTES_AT_ONCE)
         self._token: Token | None = None
         self._renewing = asyncio.Lock()
@@ -133,6 +136,8 @@ class Upstream:
                 logger.warning(said, extra={"event": "connection_broke"})
                 response = await self._anew.send(request(), stream=True)
             await response.aread()
+        except ServerDown as fault:  # another program listens, or nothing does any more
+            raise Unreachable(str(fault)) from fault
         except httpx.ConnectError as fault:
             raise Unreachable(f"nothing listens at {fault.request.url.copy_with(path='/', query=None)}") from fault
         except httpx.TransportError as fault:
@@ -164,11 +169,25 @@ class Upstream:
             raise NotServed(str(fault)) from fault
 
 
-def _client(connections: int, kept: int) -> httpx.AsyncClient:
+def _client(server: Server, connections: int, kept: int) -> httpx.AsyncClient:
+    """Sends nothing over a new connection before it is known that ``server`` is at its other end."""
+
+    async def look_when_connected(request: httpx.Request) -> None:
+        async def look(event: str, about: dict[str, Any]) -> None:
+            if event == CONNECTED:
+                try:
+                    await asyncio.to_thread(server.require_ours, str(request.url))
+                except ServerDown:
+                    await about["return_value"].aclose()  # nothing else closes it
+                    raise
+
+        request.extensions["trace"] = look
+
     client = httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEPT),
         timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
         trust_env=False,  # a proxy named in the environment must not see films
+        event_hooks={"request": [look_when_connected]},
     )
     client.headers.clear()
     return client

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import uvicorn
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from gateway.keys import KEYS_FILE, make
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score
 from tests.conftest import ports_that_are_free
+from workflows import jvm
 from workflows.register import probe_film
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +133,7 @@ def stand_in_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     addresses = "".join(f"{api}_address=http://127.0.0.1:{port}\n" for api in ("inference", "management", "metrics"))
     (folder / "config.properties").write_text(f"{addresses}model_store=model_store\n")
     (folder / "key_file.json").write_text(json.dumps({kind: {"key": TOKEN} for kind in ("inference", "management")}))
+    jvm.note(folder, psutil.Process())
     yield app, folder
     app.reset()
     server.should_exit = True

@@ -12,10 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter
 
 from gateway.upstream import Upstream
 from tests.gateway.conftest import report_of
+from workflows import jvm
 from workflows.server import KEY_FILE, Server
 
 REFUSED_TOKEN = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
@@ -139,6 +141,7 @@ class Handler(BaseHTTPRequestHandler):
 def started(folder: Path) -> Iterator[Stub]:
     """It listens until the end; its key file lies in the folder."""
     one = Stub(folder)
+    jvm.note(folder, psutil.Process())
     threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
     yield one
     one.shutdown()
