@@ -111,26 +111,31 @@ def _between(values: NDArray[np.int32], ends: tuple[int, int] | None) -> NDArray
 def _shades(
     samples: Samples, values: NDArray[np.int32], padded: NDArray[np.bool_], layout: Layout, header: Header
 ) -> NDArray[np.uint8]:
-    """[codes] uint8: the grey of each code that a sample may be."""
+    """[codes] uint8: the grey of each code that a sample may be, by table, by window, or by the range of the film."""
     meant, made = _modality(values.astype(np.float64), header)
     window = _window(header)
     table = _voi_table(meant, header, window)
+    views = dict[str, NDArray[np.float64]]()
     if table:
-        grey, view = np.clip(table.of(meant) / table.full(), 0.0, 1.0), "VOILUTSequence"
-    elif window:
-        grey, view = window.of(meant), "window (WindowCenter, WindowWidth)"
-    else:
+        views["VOILUTSequence"] = np.clip(table.of(meant) / table.full(), 0.0, 1.0)
+    if window:
+        views["window (WindowCenter, WindowWidth)"] = window.of(meant)
+    if not views:
         counts = _counts(samples, len(meant)) + seen_codes(samples, len(meant))
         low, high = _range(meant, np.where(padded, 0, counts))
-        grey, view = np.clip((meant - low) / max(high - low, 1e-6), 0.0, 1.0), "range of values"
-    if not np.isfinite(grey).all():
-        raise RefusedFilm("UnreadableImage", f"the DICOM file's {view} makes no picture")
-    if layout.interpretation == "MONOCHROME1":
-        grey = 1.0 - grey
-    grey[padded] = 0.0
-    shades = np.rint(grey * 255.0).astype(np.uint8)
-    _check_shows(samples, meant, shades, padded, (made, view))
-    return shades
+        views["range of values"] = np.clip((meant - low) / max(high - low, 1e-6), 0.0, 1.0)
+    said = ""
+    for view, grey in views.items():
+        if said:
+            logger.warning("the DICOM film shows nothing: %s. The window beside it is used", said)
+        if not np.isfinite(grey).all():
+            raise RefusedFilm("UnreadableImage", f"the DICOM file's {view} makes no picture")
+        grey = 1.0 - grey if layout.interpretation == "MONOCHROME1" else grey
+        shades = np.where(padded, 0, np.rint(grey * 255.0)).astype(np.uint8)
+        said = _why_blank(samples, meant, shades, padded, (made, view))
+        if not said:
+            return shades
+    raise RefusedFilm("BlankImage", f"the DICOM film shows nothing: {said}")
 
 
 def _modality(values: NDArray[np.float64], header: Header) -> tuple[NDArray[np.float64], str]:
@@ -227,34 +232,34 @@ def _range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[floa
     return float(values[0]), float(values[-1])
 
 
-def _check_shows(
+def _why_blank(
     samples: Samples,
     meant: NDArray[np.float64],
     shades: NDArray[np.uint8],
     padded: NDArray[np.bool_],
     causes: tuple[str, str],
-) -> None:
-    """Raises RefusedFilm (BlankImage) where the film is of nearly one shade, and names what makes it so."""
+) -> str:
+    """What makes a film nearly one shade; "" where it is not.
+
+    Args:
+        causes: what makes the values meant of those stored, and what makes greys of them.
+    """
     said = ""
     for step in (0, 1):
-        said = _why_blank(_counts(samples, len(meant), step), meant, shades, padded, causes)
+        said = _why_blank_by(_counts(samples, len(meant), step), meant, shades, padded, causes)
         if not said:
-            return
-    raise RefusedFilm("BlankImage", f"the DICOM film shows nothing: {said}")
+            break
+    return said
 
 
-def _why_blank(
+def _why_blank_by(
     counts: NDArray[np.int64],
     meant: NDArray[np.float64],
     shades: NDArray[np.uint8],
     padded: NDArray[np.bool_],
     causes: tuple[str, str],
 ) -> str:
-    """Why a film is, of which ``counts`` [codes] pixels have each code; "" where it is not.
-
-    Args:
-        causes: what makes the values meant of those stored, and what makes greys of them.
-    """
+    """Likewise, of a film of which ``counts`` [codes] pixels have each code."""
     made, view = causes
     real = np.where(padded, 0, counts)
     shown = real > 0

@@ -118,6 +118,14 @@ def test_the_window_beside_a_broken_table_is_used(
     assert element in caplog.text
 
 
+@pytest.mark.parametrize(
+    "item", [table_of([4096, 0, 12], [0] * 4096), table_of([4096, 5000, 12], LINE.tolist())], ids=["zeros", "off"]
+)
+def test_the_window_beside_a_table_that_shows_nothing_is_used(item: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    assert (read_film(with_table(item, **WHOLE)) == film(**WHOLE)).all()
+    assert "VOILUTSequence" in caplog.text
+
+
 def test_a_table_is_used_before_a_window() -> None:
     dark = {"WindowCenter": 8000, "WindowWidth": 16000}
     assert (read_film(with_table(table_of([4096, 0, 12], LINE.tolist()), **dark)) == AS_SEEN).all()
