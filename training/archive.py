@@ -40,6 +40,7 @@ LIBRARIES = (
     "safetensors",
     "numpy",
     "pillow",
+    "simplejpeg",
     "pydicom",
     "python-gdcm",
     "pylibjpeg-openjpeg",
