@@ -32,6 +32,7 @@ from handlers.image import read_film, to_pixels
 from handlers.message import pack, unpack
 from handlers.reading import Decoding, Naming, Screening
 from handlers.vit import serving_device
+from workflows.atomic import write_text
 
 ROOT = Path(__file__).parents[1]
 OUT = Path(__file__).parent / "results" / "serving-gpu.json"
@@ -55,8 +56,7 @@ def main() -> None:
         measured = measure(pair.at_share(50), [films[at] for at in order], pixels[order], seconds, chosen.quick)
     document = {"quick": chosen.quick, "date": datetime.date.today().isoformat(), "pair": name, "films": origin}
     document |= machine() | measured
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_text(chosen.out, json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
 
 

@@ -38,6 +38,7 @@ from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
 from benchmarks.plan import ALL, FULL, QUICK, Cell, Plan
+from workflows.atomic import write_text
 from workflows.torchserve import MALLOC
 
 OUT = Path(__file__).parent / "results" / "serving.json"
@@ -66,10 +67,7 @@ def main() -> int:
     ):
         bench.run_pair(pair, list(cells))
     document |= {"minutes": round((time.monotonic() - started) / 60, 1), **bench.document()}
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = chosen.out.with_suffix(".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.replace(chosen.out)
+    write_text(chosen.out, json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
     summary.print_tables(document)
     return 0

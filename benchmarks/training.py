@@ -28,6 +28,7 @@ from accelerate import Accelerator
 from training.config import DataConfig, ModelConfig, OptimConfig, SizesConfig, TrainConfig
 from training.data import Films
 from training.train import Training, prepare, train_epoch
+from workflows.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 VIT_B_16 = SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16)
@@ -57,8 +58,7 @@ def main() -> None:
         compiled = prepare_on_random_films(replace(config, compile=True), Path(folder) / "compiled", batch * steps)
         arms = measure(training, compiled, rounds)
     document = report(config, training, arms)
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_text(arguments.out, json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
 
 

@@ -25,6 +25,7 @@ from benchmarks.films import decoded, film_paths
 from benchmarks.pairs import IMAGE_SIZE, make_pair
 from benchmarks.serving import NIH, SAMPLE, say
 from workflows.active import WORKFLOW
+from workflows.atomic import write_text
 
 SPECIFICATION = WORKFLOWS / f"{WORKFLOW}.yaml"
 BATCH_SIZES = (8, 16, 32)
@@ -63,7 +64,7 @@ def main() -> int:
             for batch_size, delay in itertools.product(BATCH_SIZES, DELAYS)
         ]
     best = choose(tried)
-    SPECIFICATION.write_text(specified(SPECIFICATION.read_text(), best.batch_size, best.delay))
+    write_text(SPECIFICATION, specified(SPECIFICATION.read_text(), best.batch_size, best.delay))
     print_table(tried, best)
     return 0
 

@@ -27,6 +27,7 @@ def test_two_processes_give_the_metrics_of_one(tiny_config, tmp_path: Path, free
         made = tiny_config("disease", tmp_path / name, epochs=2, films_per_epoch=64, batch_size=16)
         made.augment.rotation = made.augment.brightness = made.augment.contrast = 0.0  # drawn by process
         made.model.dropout = 0.0
+        made.data.cache = str(tmp_path / f"{name}-cache")  # empty: of the two processes one fills it
         return made
 
     train(config("one"))
