@@ -70,12 +70,8 @@ def layout_of(header: Header) -> Layout:
     if allocated not in (8, 16) or not 2 <= stored <= allocated or high != stored - 1:
         said = f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}"
         raise RefusedFilm("UnreadableImage", f"{said}: read are the lowest 2 to 16 bits of 8 or 16")
-    sign, planar = header.integer("PixelRepresentation") or 0, header.integer("PlanarConfiguration") or 0
-    if sign not in (0, 1) or planar not in (0, 1):
-        raise RefusedFilm(
-            "UnreadableImage", "the DICOM element PixelRepresentation or PlanarConfiguration is not 0 or 1"
-        )
-    layout = Layout(rows, columns, interpretation, planar == 1, allocated, stored, sign == 1)
+    sign, planar = (_zero_or_one(header, name) for name in ("PixelRepresentation", "PlanarConfiguration"))
+    layout = Layout(rows, columns, interpretation, planar, allocated, stored, sign)
     if layout.channels == 3 and (stored != 8 or allocated != 8):
         raise RefusedFilm("NotARadiograph", f"the DICOM image is in colour of {stored} bit ({interpretation})")
     return layout
@@ -86,6 +82,13 @@ def _needed(header: Header, name: str) -> int:
     if value is None:
         raise RefusedFilm("UnreadableImage", f"the DICOM element {name} is missing")
     return value
+
+
+def _zero_or_one(header: Header, name: str) -> bool:
+    value = header.integer(name) or 0
+    if value not in (0, 1):
+        raise RefusedFilm("UnreadableImage", f"the DICOM element {name} is neither 0 nor 1")
+    return value == 1
 
 
 def _interpretation(header: Header) -> str:
@@ -101,9 +104,7 @@ def _interpretation(header: Header) -> str:
         )
     channels = 1 if said in GREY else 3
     if (header.integer("SamplesPerPixel") or channels) != channels:
-        raise RefusedFilm(
-            "NotARadiograph", f"the DICOM element SamplesPerPixel is not {channels}, but {said} has so many"
-        )
+        raise RefusedFilm("NotARadiograph", f"the DICOM element SamplesPerPixel is not {channels}, as {said} has it")
     return said
 
 
