@@ -7,11 +7,11 @@ there is loaded instead of the jar's, without a JDK, and nothing of TorchServe's
 import hashlib
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import ts  # type: ignore[import-untyped,unused-ignore]
 
+from workflows.atomic import scratch_folder, written_folder
 from workflows.java import home
 from workflows.server import ServerError
 
@@ -35,12 +35,10 @@ def install(folder: Path) -> None:
     stamp = folder / CLASSES / STAMP
     if stamp.exists() and stamp.read_text() == digest:
         return
-    with tempfile.TemporaryDirectory(prefix=".classes-", dir=folder) as scratch:
-        _compile(Path(scratch))
-        (Path(scratch) / CLASSES / STAMP).write_text(digest)
-        shutil.rmtree(folder / CLASSES, ignore_errors=True)
-        (folder / CLASSES).parent.mkdir(parents=True, exist_ok=True)
-        (Path(scratch) / CLASSES).rename(folder / CLASSES)
+    with scratch_folder(folder / "classes") as scratch, written_folder(folder / CLASSES) as new:
+        _compile(scratch)
+        shutil.copytree(scratch / CLASSES, new, dirs_exist_ok=True)
+        (new / STAMP).write_text(digest)
 
 
 def _compile(out: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from workflows.atomic import write_text
+
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 EVERY_ADDRESS = ("0.0.0.0", "::")
 
@@ -53,9 +55,7 @@ def runs(process: psutil.Process) -> bool:
 
 def note(folder: Path, process: psutil.Process) -> None:
     """Keeps which process the folder's TorchServe is, so that it need not be searched for at each connection."""
-    path = _note(folder)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"{process.pid} {process.create_time()!r}\n")
+    write_text(_note(folder), f"{process.pid} {process.create_time()!r}\n")
 
 
 def forget(folder: Path) -> None:
