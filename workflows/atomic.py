@@ -177,10 +177,14 @@ def _held(path: Path, make: Callable[[Path], object]) -> tuple[Path, int]:
     while True:
         new = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{PARTIAL}")
         make(new)
-        held = os.open(new, os.O_RDONLY)
+        # Another writer that begins may take what nobody holds yet for abandoned: then it is made again.
+        try:
+            held = os.open(new, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another writer came in between, and takes it for abandoned
+        except BlockingIOError:
             os.close(held)
             continue
         except OSError:  # a disk without locks: there nothing is taken for abandoned
