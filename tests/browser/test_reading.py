@@ -122,10 +122,10 @@ def test_a_bad_film_has_its_reason_and_stands_last(visit: Visit, known: Known, l
     visitor = visit().open().drop(letter, known.skipped, known.routed).wait_for_all()
     names = visitor.page.locator("#films .name").all_inner_texts()
     assert names[-1] == "letter.txt"
-    assert "Unreadable image: not a PNG, JPEG or DICOM file" in visitor.text("#films li:last-child")
+    assert "Unreadable image: not a PNG, JPEG or DICOM file, but text" in visitor.text("#films li:last-child")
     visitor.page.locator("#films li:last-child button").click()
     assert visitor.text(".refused h4") == "Unreadable image"
-    assert visitor.text(".refused p") == "Not a PNG, JPEG or DICOM file."
+    assert visitor.text(".refused p") == "Not a PNG, JPEG or DICOM file, but text."
     visitor.page.locator("#viewer-state", has_text="cannot be shown").wait_for()
     visitor.shot("bad-film-dark")
 
