@@ -61,12 +61,12 @@ def test_a_blank_film_is_refused_and_not_shown(roomy: Gateway) -> None:
     assert (response.status_code, response.json()["type"]) == (422, "urn:cxr:BlankImage")
 
 
-def test_the_limits_and_the_key_are_those_of_a_report(hasty: Gateway, small_film: bytes) -> None:
-    assert show(hasty, bytes(100_001)).json()["type"] == "urn:cxr:BodyTooLarge"
-    assert show(hasty, b"").json()["type"] == "urn:cxr:EmptyRequest"
-    assert show(hasty, small_film, params={"size": 3}).json()["type"] == "urn:cxr:UnknownParameter"
-    assert show(hasty, small_film, headers={"Authorization": "Bearer wrong"}).status_code == 401
-    assert show(hasty, small_film).status_code == 200
+def test_the_limits_and_the_key_are_those_of_a_report(small: Gateway, small_film: bytes) -> None:
+    assert show(small, bytes(100_001)).json()["type"] == "urn:cxr:BodyTooLarge"
+    assert show(small, b"").json()["type"] == "urn:cxr:EmptyRequest"
+    assert show(small, small_film, params={"size": 3}).json()["type"] == "urn:cxr:UnknownParameter"
+    assert show(small, small_film, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert show(small, small_film).status_code == 200
 
 
 def test_a_decoder_that_dies_is_replaced(roomy: Gateway, small_film: bytes) -> None:

@@ -104,15 +104,15 @@ def test_a_study_that_finds_no_seat_for_each_film_is_refused_whole(narrow: Gatew
     assert lines_of(post(narrow, [b"film:0.2"] * 4))[1].read == [0, 1, 2, 3]
 
 
-def test_a_film_over_the_limit_is_refused_alone(hasty: Gateway, torchserve: StandIn) -> None:
-    films, study = lines_of(post(hasty, [b"film:0.2;" + bytes(100_000), b"film:0.3"]))
+def test_a_film_over_the_limit_is_refused_alone(small: Gateway, torchserve: StandIn) -> None:
+    films, study = lines_of(post(small, [b"film:0.2;" + bytes(100_000), b"film:0.3"]))
     assert (study.read, study.refused) == ([1], [0])
     assert films[0].problem is not None
     assert (films[0].problem.status, films[0].problem.type) == (413, "urn:cxr:BodyTooLarge")
 
 
-def test_a_study_over_the_limit_is_refused_whole(hasty: Gateway, torchserve: StandIn) -> None:
-    response = post(hasty, [bytes(90_000)] * 5)
+def test_a_study_over_the_limit_is_refused_whole(small: Gateway, torchserve: StandIn) -> None:
+    response = post(small, [bytes(90_000)] * 5)
     assert (response.status_code, response.json()["type"]) == (413, "urn:cxr:BodyTooLarge")
 
 
