@@ -101,18 +101,20 @@ def start(server: Server) -> None:
     if not started:
         raise _other_torchserve(server) or ended(server)
     jvm.note(server.folder, started[0])
-    wait_until_up(server)
+    wait_until_up(server, started[0])
 
 
-def wait_until_up(server: Server) -> psutil.Process:
+def wait_until_up(server: Server, seen: psutil.Process | None = None) -> psutil.Process:
     """Waits until the server answers; returns its JVM.
+
+    Args:
+        seen: its JVM, where it is known; one that has ended by now cannot be found any more.
 
     Raises:
         ServerError: it has ended, or none was started, or another program has its port, all said at once; or it does
             not answer in ``START_LIMIT``.
     """
     began = time.monotonic()
-    seen: psutil.Process | None = None
     while True:
         if seen is None:
             seen = next(iter(jvm.of_folder(server.folder)), None)
