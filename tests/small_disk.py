@@ -66,7 +66,9 @@ class SmallDisk:
         assert process.returncode == 1, said
         assert "Traceback" not in said
         *_, last = said.strip().splitlines()
-        assert last.startswith("error: no space left for "), said
+        # SQLite does not say that it is a file's limit that it meets.
+        met = not self.mounted and last.endswith("/sweep.db: disk I/O error")
+        assert met or last.startswith("error: no space left for "), said
         return last
 
     def files(self) -> dict[str, bytes]:

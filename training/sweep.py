@@ -16,9 +16,11 @@ import matplotlib
 import optuna
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from training.config import parse_config
 from training.run_folder import best_auc
@@ -45,6 +47,9 @@ def main() -> None:
             study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
     except (ValueError, OSError) as fault:
         sys.exit(f"error: {fault}")
+    except (StorageInternalError, SQLAlchemyError) as fault:  # locked by another sweep, damaged, on a broken disk
+        known = fault if isinstance(fault, DBAPIError) else fault.__cause__
+        sys.exit(f"error: {arguments.out / 'sweep.db'}: {known.orig if isinstance(known, DBAPIError) else fault}")
     print_trials(study)
     draw_trials(study, arguments.out / "sweep.png")
 

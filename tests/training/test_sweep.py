@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from training.config import save_config
-from training.sweep import draw_trials, print_trials, read_space, sweep
+from training.sweep import draw_trials, main, print_trials, read_space, sweep
 
 SPACE = """
 optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
@@ -66,3 +66,16 @@ def test_an_entry_that_is_neither_choice_nor_range_is_named(tmp_path: Path) -> N
     (tmp_path / "space.yaml").write_text("optim.lr: 0.1\n")
     with pytest.raises(ValueError, match=r"optim.lr: 0.1 is neither"):
         read_space(tmp_path / "space.yaml")
+
+
+def test_a_sweep_whose_memory_is_no_database_is_refused_by_its_name(
+    shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    out = tmp_path / "sweep"
+    out.mkdir()
+    (out / "sweep.db").write_bytes(b"no database " * 1000)
+    words = ["sweep", "--space", str(tmp_path / "space.yaml"), "--trials", "1", "--out", str(out), *shared]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match=rf"error: {out}/sweep.db: file is not a database"):
+        main()
