@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from gateway.keys import KEYS_FILE, first_key, make
-from tests.small_disk import SmallDisk
+from tests.small_disk import ROOT, SmallDisk
 from tests.workflows.gateway_stub import KEY, GatewayStub
 from training.archive import archive
 from training.config import TrainConfig, save_config
@@ -33,6 +33,7 @@ def disk(run: Path, store: Path, small_disk: SmallDisk) -> SmallDisk:
     """With an evaluated run, its archives and keys on it, and room for nothing more."""
     shutil.copytree(run, small_disk.folder / "run")
     shutil.copytree(store, small_disk.folder / "model_store")
+    shutil.copy(ROOT / "config.properties", small_disk.folder)
     first_key(small_disk.folder / "secrets")
     small_disk.fill()
     return small_disk
@@ -62,6 +63,7 @@ COMMANDS = {
     ),
     "draw films": ("drawn", "training.sample_data --out {disk}/drawn --films 60 --patients 20"),
     "model card": ("CARD.md", "workflows.model_card --store {disk}/model_store --out {disk}/CARD.md"),
+    "roll": ("model_store/chest_xray_", "workflows.roll --store {packed} --server {disk}"),
     "make a key": ("secrets/keys.json", "gateway.keys make ward-3 --secrets {disk}/secrets"),
     "revoke a key": ("secrets/keys.json", "gateway.keys revoke first --secrets {disk}/secrets"),
     "make the first key": ("fresh/keys.json", "gateway.keys first --secrets {disk}/fresh"),
@@ -76,12 +78,12 @@ COMMANDS = {
 
 @pytest.mark.parametrize("what", COMMANDS)
 def test_a_command_says_what_it_could_not_write_and_leaves_the_disk_as_it_was(
-    disk: SmallDisk, config: tuple[Path, TrainConfig], sample: Path, tmp_path: Path, what: str
+    disk: SmallDisk, config: tuple[Path, TrainConfig], store: Path, sample: Path, tmp_path: Path, what: str
 ) -> None:
     (tmp_path / "space.yaml").write_text("optim.lr: [1.0e-3, 1.0e-2]\n")
     fails, command = COMMANDS[what]
     before = disk.files()
-    said = disk.refuse(*command.format(disk=disk.folder, data=sample, elsewhere=tmp_path).split())
+    said = disk.refuse(*command.format(disk=disk.folder, data=sample, packed=store, elsewhere=tmp_path).split())
     if what != "sweep" or disk.mounted:
         assert said.startswith(f"error: no space left for {disk.folder / fails}")
         assert said.endswith(" are free there. Make room, or name another place")
