@@ -10,6 +10,7 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
 
 from handlers.image import read_film
 from handlers.refused import RefusedFilm
@@ -19,6 +20,8 @@ NOISE = np.random.default_rng(0).integers(0, 4096, (96, 80)).astype(np.uint16)
 """A 12-bit film that no decoder can guess."""
 WHOLE = {"WindowCenter": 2048, "WindowWidth": 4096}
 """The window that shows all of 12 bits."""
+LINE = np.arange(4096)
+"""Every value of 12 bit, which a table may leave as it is."""
 
 
 def _anatomy() -> NDArray[np.uint16]:
@@ -101,3 +104,16 @@ def refused(data: bytes) -> RefusedFilm:
         read_film(data)
     assert caught.value.message
     return caught.value
+
+
+def film(stored: NDArray[np.integer] = ANATOMY, bits: int = 12, **tags: object) -> NDArray[np.uint8]:
+    """As it is read, of a DICOM file of these samples."""
+    return read_film(written(dataset_of(stored, bits, **tags)))
+
+
+def with_table(
+    item: Dataset, name: str = "VOILUTSequence", stored: NDArray[np.integer] = ANATOMY, **tags: object
+) -> bytes:
+    """A DICOM file with a sequence of one lookup table."""
+    bits = tags.pop("bits", 12)
+    return written(dataset_of(stored, bits, **{name: Sequence([item])}, **tags))

@@ -6,141 +6,21 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
-from numpy.typing import NDArray
-from pydicom import uid
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from handlers.image import read_film
-from tests.handlers.dicom_files import ANATOMY, AS_SEEN, NOISE, WHOLE, dataset_of, refused, table_of, written
-
-LINE = np.arange(4096)
-
-
-def film(stored: NDArray[np.integer] = ANATOMY, bits: int = 12, **tags: object) -> NDArray[np.uint8]:
-    return read_film(written(dataset_of(stored, bits, **tags)))
-
-
-def with_table(
-    item: Dataset, name: str = "VOILUTSequence", stored: NDArray[np.integer] = ANATOMY, **tags: object
-) -> bytes:
-    bits = tags.pop("bits", 12)
-    return written(dataset_of(stored, bits, **{name: Sequence([item])}, **tags))
-
-
-# Lookup tables
-
-
-@pytest.mark.parametrize("bits", [13, 14, 15, 16, 0, 255])
-def test_a_table_whose_declared_bits_are_more_than_it_spans_is_read_at_full_brightness(bits: int) -> None:
-    """Agfa's CR declares 16 bits of entries up to 4095, a sixteenth of white (dicom-rs, pull request 825)."""
-    assert (read_film(with_table(table_of([4096, 0, bits], LINE.tolist()))) == AS_SEEN).all()
-
-
-@pytest.mark.parametrize("bits", [8, 10])
-def test_a_table_whose_entries_exceed_its_declared_bits_is_read_at_full_brightness(bits: int) -> None:
-    assert (read_film(with_table(table_of([4096, 0, bits], LINE.tolist()))) == AS_SEEN).all()
-
-
-@pytest.mark.parametrize("largest", [32768, 40000, 60000, 65535])
-def test_a_table_that_uses_the_upper_half_of_its_declared_range_keeps_that(largest: int) -> None:
-    entries = np.rint(LINE / 4095 * largest)
-    expected = np.rint(entries[ANATOMY] / 65535 * 255)
-    assert (read_film(with_table(table_of([4096, 0, 16], entries.astype(int).tolist()))) == expected).all()
-
-
-def test_a_table_as_words_is_the_table_as_numbers() -> None:
-    words = LINE.astype("<u2").tobytes()
-    assert (read_film(with_table(table_of([4096, 0, 12], words, "OW"))) == AS_SEEN).all()
-    big = dataset_of(
-        ANATOMY, 12, uid.ExplicitVRBigEndian, VOILUTSequence=Sequence([table_of([4096, 0, 12], LINE.tolist())])
-    )
-    big.PixelData = ANATOMY.astype(">u2").tobytes()
-    assert (read_film(written(big)) == AS_SEEN).all()
-
-
-def test_entries_of_8_bit_are_read_two_to_a_word_and_one_to_a_word() -> None:
-    entries = (LINE >> 4).astype(np.uint8)
-    expected = entries[ANATOMY]
-    assert (read_film(with_table(table_of([4096, 0, 8], entries.tobytes(), "OW"))) == expected).all()
-    assert (read_film(with_table(table_of([4096, 0, 8], entries.tolist()))) == expected).all()
-
-
-def test_a_table_of_65536_entries_says_so_with_zero() -> None:
-    stored, entries = ANATOMY * np.uint16(16), np.arange(2**16, dtype="<u2")
-    data = with_table(table_of([0, 0, 16], entries.tobytes(), "OW"), stored=stored, bits=16)
-    assert (read_film(data) == np.rint(stored / 65535 * 255)).all()
-
-
-@pytest.mark.parametrize("kind", ["SS", "US"])
-def test_the_first_mapped_value_of_signed_samples_is_signed_however_it_is_stored(kind: str) -> None:
-    """PS3.3 C.11.2.1.1: SS where values may be negative; files say US of the same bits."""
-    first = -2048 if kind == "SS" else 2**16 - 2048
-    stored = ANATOMY.astype(np.int16) - 2048
-    assert (
-        read_film(with_table(table_of([4096, first, 12], LINE.tolist(), kind=kind), stored=stored)) == AS_SEEN
-    ).all()
-    rescaled = {"RescaleSlope": 1, "RescaleIntercept": -2048}
-    assert (read_film(with_table(table_of([4096, first, 12], LINE.tolist(), kind=kind), **rescaled)) == AS_SEEN).all()
-
-
-def test_the_first_mapped_value_of_unsigned_samples_is_unsigned() -> None:
-    stored = ANATOMY + np.uint16(40000)
-    data = with_table(table_of([4096, 40000, 12], LINE.tolist()), stored=stored, bits=16)
-    assert (read_film(data) == AS_SEEN).all()
-
-
-BROKEN = [
-    (table_of([4096, 0, 12], LINE[:2000].tolist()), "LUTData"),
-    (table_of([256, 0, 12], LINE.tolist()), "LUTData"),
-    (table_of([4096, 0, 12], []), "LUTData"),
-    (table_of([4096, 0, 16], bytes(4096), "OW"), "LUTData"),
-    (table_of([4096, 0], LINE.tolist()), "LUTDescriptor"),
-    (table_of([], LINE.tolist()), "LUTDescriptor"),
-    (Dataset(), "LUTDescriptor"),
-]
-
-
-@pytest.mark.parametrize(("item", "element"), BROKEN, ids=range(len(BROKEN)))
-@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
-def test_a_broken_table_is_refused_by_its_name(item: Dataset, element: str, name: str) -> None:
-    fault = refused(with_table(item, name))
-    assert fault.type == "UnreadableImage"
-    assert element in fault.message
-    assert name in fault.message
-
-
-@pytest.mark.parametrize(("item", "element"), BROKEN, ids=range(len(BROKEN)))
-def test_the_window_beside_a_broken_table_is_used(
-    item: Dataset, element: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert (read_film(with_table(item, **WHOLE)) == film(**WHOLE)).all()
-    assert element in caplog.text
-
-
-@pytest.mark.parametrize(
-    "item", [table_of([4096, 0, 12], [0] * 4096), table_of([4096, 5000, 12], LINE.tolist())], ids=["zeros", "off"]
+from tests.handlers.dicom_files import (
+    ANATOMY,
+    AS_SEEN,
+    LINE,
+    NOISE,
+    WHOLE,
+    dataset_of,
+    film,
+    refused,
+    table_of,
+    with_table,
+    written,
 )
-def test_the_window_beside_a_table_that_shows_nothing_is_used(item: Dataset, caplog: pytest.LogCaptureFixture) -> None:
-    assert (read_film(with_table(item, **WHOLE)) == film(**WHOLE)).all()
-    assert "VOILUTSequence" in caplog.text
-
-
-def test_a_table_is_used_before_a_window() -> None:
-    dark = {"WindowCenter": 8000, "WindowWidth": 16000}
-    assert (read_film(with_table(table_of([4096, 0, 12], LINE.tolist()), **dark)) == AS_SEEN).all()
-
-
-def test_an_empty_sequence_is_no_table() -> None:
-    assert (film(VOILUTSequence=Sequence(), ModalityLUTSequence=Sequence(), **WHOLE) == film(**WHOLE)).all()
-
-
-@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_the_entries_of_a_modality_table_are_what_they_are_whatever_bits_it_declares(bits: int) -> None:
-    inverted = table_of([4096, 0, bits], LINE[::-1].tolist())
-    assert (read_film(with_table(inverted, "ModalityLUTSequence", **WHOLE)) == film(4095 - ANATOMY, **WHOLE)).all()
-    assert (read_film(with_table(inverted, "ModalityLUTSequence")) == 255 - AS_SEEN).all()
-
 
 # Bits of a sample
 
@@ -304,111 +184,6 @@ def test_a_slope_that_is_no_number_is_refused_by_its_name(slope: str) -> None:
     fault = refused(written(dataset))
     assert fault.type == "UnreadableImage"
     assert "RescaleSlope" in fault.message
-
-
-# Padding
-
-
-def bordered(stored: NDArray[np.integer], value: int, side: int = 40) -> NDArray[np.integer]:
-    framed = stored.copy()
-    framed[:side], framed[-side:], framed[:, :10] = value, value, value
-    return framed
-
-
-INSIDE = (slice(40, -40), slice(10, None))
-
-
-@pytest.mark.parametrize(
-    ("stored", "value", "bits", "tags"),
-    [
-        (ANATOMY, 65535, 16, {"PixelPaddingValue": 65535}),
-        (ANATOMY, 65535, 12, {"PixelPaddingValue": 65535}),
-        (ANATOMY, 5000, 16, {"PixelPaddingValue": 4900, "PixelPaddingRangeLimit": 65535}),
-        (ANATOMY, 5000, 16, {"PixelPaddingValue": 65535, "PixelPaddingRangeLimit": 4900}),
-        (ANATOMY + np.uint16(3000), 0, 16, {"PixelPaddingValue": 0}),
-        (ANATOMY.astype(np.int16) - 2048, -32768, 16, {"PixelPaddingValue": -32768}),
-        (ANATOMY.astype(np.int16) - 2048, -32768, 12, {"PixelPaddingValue": -32768}),
-        (ANATOMY.astype(np.int16) - 1000, -2000, 13, {"PixelPaddingValue": -2000}),
-        (ANATOMY.astype(np.int16), -20000, 16, {"PixelPaddingValue": -30000, "PixelPaddingRangeLimit": -10000}),
-        ((ANATOMY >> 4).astype(np.uint8), 255, 8, {"PixelPaddingValue": 255}),
-    ],
-)
-@pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_takes_no_part_in_the_range_and_ends_black(
-    stored: NDArray[np.integer], value: int, bits: int, tags: dict[str, int], interpretation: str
-) -> None:
-    """PS3.3 C.7.5.1.1.2."""
-    framed = bordered(stored, value)
-    seen = film(framed, bits, PhotometricInterpretation=interpretation, **tags)
-    alone = stored[INSIDE].astype(float)
-    alone = alone[alone != value] if bits == 8 else alone
-    expected = (stored[INSIDE] - alone.min()) / np.ptp(alone)
-    expected = 1 - expected if interpretation == "MONOCHROME1" else expected
-    real = framed[INSIDE] != value
-    assert (seen[INSIDE][real] == np.rint(expected * 255)[real]).all()
-    assert not seen[:40].any()
-    assert not seen[-40:].any()
-    assert not seen[:, :10].any()
-
-
-@pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_is_black_with_a_window_and_with_a_table(interpretation: str) -> None:
-    tags = {"PixelPaddingValue": 65535, "PhotometricInterpretation": interpretation}
-    framed = bordered(ANATOMY, 65535)
-    alone = film(PhotometricInterpretation=interpretation, **WHOLE)
-    table = table_of([4096, 0, 12], LINE.tolist())
-    for seen in (film(framed, 16, **WHOLE, **tags), read_film(with_table(table, stored=framed, bits=16, **tags))):
-        assert (np.abs(seen[INSIDE].astype(int) - alone[INSIDE]) <= 1).all()
-        assert not seen[:40].any()
-
-
-def test_signed_padding_is_found_under_either_value_representation() -> None:
-    stored = bordered(ANATOMY.astype(np.int16) - 1000, -2000)
-    for vr, value in (("SS", -2000), ("US", 2**16 - 2000)):
-        dataset = dataset_of(stored, 16)
-        dataset.add_new("PixelPaddingValue", vr, value)
-        assert not read_film(written(dataset))[:40].any()
-        assert read_film(written(dataset))[INSIDE].max() == 255
-
-
-def test_signed_padding_is_found_where_samples_have_no_sign_bits_above_bits_stored() -> None:
-    stored = bordered(ANATOMY.astype(np.int16) // 2, -2000).view(np.uint16) & np.uint16(0xFFF)
-    seen = film(stored, 12, PixelRepresentation=1, PixelPaddingValue=-2000)
-    assert not seen[:40].any()
-    assert seen[INSIDE].max() == 255
-
-
-def test_padding_is_of_stored_values_before_the_rescale() -> None:
-    tags = {"PixelPaddingValue": 65535, "RescaleSlope": 2, "RescaleIntercept": -1000}
-    assert not film(bordered(ANATOMY, 65535), 16, **tags)[:40].any()
-
-
-def test_padding_that_does_not_occur_changes_nothing() -> None:
-    assert (film(bits=16, PixelPaddingValue=65535) == AS_SEEN).all()
-    assert (film(bits=16, PixelPaddingValue=65535, **WHOLE) == film(**WHOLE)).all()
-    assert (film(PixelPaddingRangeLimit=4000) == AS_SEEN).all()
-
-
-def test_a_film_of_nothing_but_padding_is_refused_by_its_name() -> None:
-    for window in ({}, WHOLE):
-        stored = np.full((64, 64), 2000, np.uint16)
-        fault = refused(written(dataset_of(stored, 12, PixelPaddingValue=2000, **window)))
-        assert fault.type == "BlankImage"
-        assert "PixelPaddingValue" in fault.message
-
-
-@pytest.mark.parametrize("value", [65535, 60000])
-def test_a_border_far_off_all_other_values_does_not_darken_the_film_though_none_declares_it(value: int) -> None:
-    seen = film(bordered(ANATOMY, value), 16)
-    expected = film(bordered(ANATOMY, 65535), 16, PixelPaddingValue=65535)
-    assert (seen[INSIDE] == expected[INSIDE]).all()
-
-
-def test_hot_pixels_do_not_darken_the_film() -> None:
-    hot = ANATOMY.copy()
-    hot.flat[::4999] = np.arange(60000, 60007)
-    real = hot < 60000
-    assert np.abs(film(hot, 16)[real].astype(int) - AS_SEEN[real]).max() <= 6  # 0.1% at each end are white or black
 
 
 # Films of one shade

@@ -163,19 +163,16 @@ def refused(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch, caps
     return line
 
 
-@pytest.mark.parametrize(("spoil", "said"), [*NO_TEXT.values(), *NO_TABLE.values()], ids=[*NO_TEXT, *NO_TABLE])
-@pytest.mark.parametrize("command", TABLES.values(), ids=TABLES)
-def test_a_bad_table_is_refused_by_file_and_row(
-    place: Path, monkeypatch, capsys, command: Command, spoil: Callable[[str], bytes], said: str
-) -> None:
-    path = place / command.file
-    path.write_bytes(spoil(path.read_text()))
-    assert re.search(rf"{re.escape(str(path))}{said}", refused(command, place, monkeypatch, capsys))
+FAULTS = [
+    pytest.param(command, *fault, id=f"{where}-{what}")
+    for commands, faults in ((TABLES, NO_TEXT | NO_TABLE), (LISTS, NO_TEXT))
+    for where, command in commands.items()
+    for what, fault in faults.items()
+]
 
 
-@pytest.mark.parametrize(("spoil", "said"), NO_TEXT.values(), ids=NO_TEXT)
-@pytest.mark.parametrize("command", LISTS.values(), ids=LISTS)
-def test_a_bad_list_is_refused_by_file_and_row(
+@pytest.mark.parametrize(("command", "spoil", "said"), FAULTS)
+def test_a_bad_table_or_list_is_refused_by_file_and_row(
     place: Path, monkeypatch, capsys, command: Command, spoil: Callable[[str], bytes], said: str
 ) -> None:
     path = place / command.file

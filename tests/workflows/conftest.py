@@ -33,8 +33,9 @@ def hold(tmp_path: Path) -> Iterator[Holder]:
     started: list[subprocess.Popen[str]] = []
 
     def run(code: str, *arguments: str, cwd: Path = tmp_path) -> subprocess.Popen[str]:
-        program = f"import socket, time\n{code}\nprint('there', flush=True)\ntime.sleep(600)"
-        one = subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True)
+        program = f"import socket, sys\n{code}\nprint('there', flush=True)\nsys.stdin.read()"
+        command = [sys.executable, "-c", program, *arguments]
+        one = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(one)
         assert one.stdout is not None
         assert one.stdout.readline() == "there\n"

@@ -112,10 +112,7 @@ def test_the_torchserve_of_another_folder_is_not_sent_this_one_s_token(server: S
     other.mkdir()
     (other / "config.properties").write_text((server.folder / "config.properties").read_text())
     owner = hold(
-        "import sys, threading; from pathlib import Path\n"
-        f"code = {JVM!r}\n"
-        "threading.Thread(target=exec, args=(code, {'__name__': 'jvm'}), daemon=True).start()\n"
-        f"while socket.socket().connect_ex(('127.0.0.1', {port_of(server)})): time.sleep(0.01)",
+        JVM.replace("listen().serve_forever()", "threading.Thread(target=listen().serve_forever, daemon=True).start()"),
         jvm.MAIN_CLASS,
         cwd=other,
     )

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,6 +44,25 @@ def server(folder: Path) -> Server:
 def behave(server: Server, code: str) -> None:
     """What the Java that is a script does instead of answering."""
     (server.folder / "behaviour").write_text(code)
+
+
+@pytest.fixture
+def looked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for ``WAIT`` goes on when ``wait_until_up`` has looked for it once, and found it there, but silent."""
+    os.mkfifo(server.folder / "looked")
+    ping = Server.ping
+
+    def ping_and_tell(one: Server) -> None:
+        try:
+            ping(one)
+        finally:
+            with suppress(OSError):  # nothing waits: it is not there yet, or has gone on
+                os.close(os.open(one.folder / "looked", os.O_WRONLY | os.O_NONBLOCK))
+
+    monkeypatch.setattr(Server, "ping", ping_and_tell)
+
+
+WAIT = "open('looked').read()"
 
 
 def refusal(server: Server) -> str:
@@ -97,9 +117,10 @@ def test_starting_again_replaces_the_one_that_runs(server: Server) -> None:
         ("\\xff\\xfe", None),
     ],
 )
-@pytest.mark.parametrize("later", [0, 0.5])
-def test_its_last_words_are_said_as_soon_as_it_has_ended(server: Server, words: str, shown, later: float) -> None:
-    behave(server, f"time.sleep({later}); print({words!r}, end='', flush=True); os._exit(1)")
+@pytest.mark.parametrize("before", ["", WAIT], ids=["at once", "when it was seen"])
+@pytest.mark.usefixtures("looked")
+def test_its_last_words_are_said_as_soon_as_it_has_ended(server: Server, words: str, shown, before: str) -> None:
+    behave(server, f"{before}; print({words!r}, end='', flush=True); os._exit(1)".removeprefix("; "))
     said = refusal(server)
     expected = shown or " ".join(line for line in words.splitlines() if line != "Model server started.")
     assert said == f"TorchServe has ended: {expected} (see {server.folder}/logs/console.log)"
@@ -114,17 +135,18 @@ def test_a_setting_that_it_cannot_read_is_named(server: Server) -> None:
 
 def test_one_that_listens_and_then_ends_says_why(server: Server, monkeypatch) -> None:
     """A gRPC port is bound last: the server answers already when that fails."""
+    os.mkfifo(server.folder / "end")
     behave(
         server,
         "one = listen(); threading.Thread(target=one.serve_forever, daemon=True).start()\n"
-        "while not os.path.exists('end'): time.sleep(0.01)\n"
+        "open('end').read()\n"
         "print('java.io.IOException: Failed to bind to address /127.0.0.1:7070', flush=True); os._exit(1)",
     )
     torchserve.start(server)
     (process,) = jvm.of_folder(server.folder)
 
     def call() -> None:
-        (server.folder / "end").touch()
+        os.close(os.open(server.folder / "end", os.O_WRONLY))
         psutil.wait_procs([process], timeout=30)
         server.ping()
 
@@ -196,22 +218,24 @@ def test_nothing_that_runs_is_said_without_a_minute_s_wait(server: Server) -> No
         torchserve.wait_until_up(server)
 
 
+@pytest.mark.usefixtures("looked")
 def test_one_that_is_started_by_hand_is_waited_for_and_its_end_noticed(server: Server) -> None:
-    process = start_by_hand(server, "import time; time.sleep(1); " + f"exec({JVM!r})")
+    process = start_by_hand(server, f"{WAIT}; exec({JVM!r})")
     assert torchserve.wait_until_up(server) == process
     process.kill()
     process.wait()
-    dying = start_by_hand(server, "import time; time.sleep(1)")
+    dying = start_by_hand(server, WAIT)
     with pytest.raises(ServerDown, match="the TorchServe that was started by hand has ended: its cause stands where"):
         torchserve.wait_until_up(server)
     dying.wait()
 
 
+@pytest.mark.usefixtures("looked")
 def test_the_launcher_of_one_by_hand_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchserve, "LAUNCH_LIMIT", 0.0)
     launcher = server.folder / "torchserve"
     program = [sys.executable, "-c", JVM, jvm.MAIN_CLASS]
-    launcher.write_text(f"import os, time\ntime.sleep(1)\nos.execv({sys.executable!r}, {program!r})\n")
+    launcher.write_text(f"import os\n{WAIT}\nos.execv({sys.executable!r}, {program!r})\n")
     started = subprocess.Popen([sys.executable, launcher, "--start"], cwd=server.folder)
     assert torchserve.wait_until_up(server).pid == started.pid
     started.kill()
