@@ -27,7 +27,7 @@ PICTURE: dict[str, Any] = {
 class Films:
     """Takes a film from its request to its picture, without the models.
 
-    The film has a seat among those that are read, so that all bodies in memory are bounded together, and a place in a
+    The film is admitted among those that are read, so that all bodies in memory are bounded together, and a place in a
     line of its own: pictures that are looked at never hold up reports.
     """
 
@@ -61,7 +61,7 @@ class Films:
         record.key = holder_of(request, self._keys)
         if request.query_params:
             raise Problem("UnknownParameter", "this page takes no query parameters")
-        with self._admission.seat():
+        with self._admission.admit():
             film = await read_film(request, self._settings.max_bytes, self._settings.upload)
             record.bytes = len(film)
             async with self._line.place():

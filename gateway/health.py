@@ -16,14 +16,14 @@ class Live(Schema):
 
 
 class Readiness(Schema):
-    """Whether films are taken, and how many are in the house."""
+    """Whether films are taken, and how many are admitted."""
 
     ready: bool = Field(description="the workflow is registered, a film has gone through, and the gateway stays")
     torchserve: str = Field(description="`starting`, `ready`, `failing` or `restarting`")
     workflow: str = Field(description="the name that films go to")
     in_flight: int = Field(description="films that TorchServe has")
     waiting: int = Field(description="films in line for a place")
-    draining: bool = Field(description="no more films are taken; those in the house are finished")
+    draining: bool = Field(description="no more films are taken; those that are admitted are finished")
 
 
 class Health:

@@ -54,8 +54,8 @@ class Protocol(H11Protocol):
 
 
 class Listener(uvicorn.Server):
-    """Drains at SIGTERM or SIGINT: takes no more films, finishes those in the house, which is at most the upload, the
-    wait and the deadline of the settings away, and ends with exit code 0. The second signal ends it at once.
+    """Drains at SIGTERM or SIGINT: admits no more films, finishes those that it has, which takes the upload, the wait
+    and the deadline of the settings at most, and ends with exit code 0. The second signal ends it at once.
     """
 
     def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
@@ -71,7 +71,7 @@ class Listener(uvicorn.Server):
             self._admission.closed = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._admission.closed and self._admission.seated == 0:
+        if self._admission.closed and self._admission.admitted == 0:
             self.should_exit |= time.monotonic() - self._closed_at >= LINGER
         return await super().on_tick(counter)
 

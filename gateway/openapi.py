@@ -30,7 +30,7 @@ REASONS = {
     415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
     422: "`NotARadiograph`: the file was read, but is no chest film. `BlankImage`: it shows nothing, almost all of its "
     "pixels are of one, two or three shades.",
-    429: "`QueueFull`: too many films are in the house. No byte of the body was read.",
+    429: "`QueueFull`: as many films are being read or wait as may. No byte of the body was read.",
     503: "`Busy`: no place was free in time. `NotReady`: the models are not up, or the gateway is going down. "
     "`NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, without.",
     504: "`DeadlinePassed`: the report took too long.",

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Readings:
     """The films that TorchServe has.
 
-    One cannot be recalled: it keeps its seat and its place until TorchServe has answered or the deadline has passed,
+    One cannot be recalled: it stays admitted, in its place, until TorchServe has answered or the deadline has passed,
     whoever still listens.
     """
 

@@ -30,9 +30,10 @@ OPTION = "heatmaps"
 class Reports:
     """Takes a film from its request to its report.
 
-    The order: key, readiness, seat, body, place, TorchServe. A client without a key costs no memory; one that is slow
-    holds no place; one that hangs up leaves the line at once. A film that TorchServe has already cannot be recalled: it
-    keeps its seat and place until TorchServe has answered or the deadline has passed, whoever still listens.
+    The order: key, readiness, admission, body, place, TorchServe. A client without a key costs no memory; one that is
+    slow holds no place; one that hangs up leaves the line at once. A film that TorchServe has already cannot be
+    recalled: it stays admitted, in its place, until TorchServe has answered or the deadline has passed, whoever still
+    listens.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Reports:
         options = _options(request)
         self._readings.check_open()
         async with AsyncExitStack() as held:
-            held.enter_context(self._admission.seat())
+            held.enter_context(self._admission.admit())
             with self._readings.timed("upload", record):
                 film = await read_film(request, self._settings.max_bytes, self._settings.upload)
             record.bytes = len(film)

@@ -79,7 +79,7 @@ class Studies:
         with self._readings.timed("upload", record):
             films = await read_study(request, self._settings.max_bytes, self._settings.upload, self._admission)
         record.bytes = sum(len(film.data) for film in films)
-        # Begun before the answer is: a client who has hung up by then must not keep the seats.
+        # Begun before the answer is: a client who has hung up by then must not keep films admitted.
         turns = asyncio.Semaphore(AT_ONCE)
         tasks = [self._begin(place, film, record, turns) for place, film in enumerate(films)]
         return StreamingResponse(_lines(tasks), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
@@ -89,14 +89,14 @@ class Studies:
         task = asyncio.create_task(self._line(place, film, own, turns))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: film.seat.close())  # of a task that was let go before it began
+        task.add_done_callback(lambda _: film.admitted.close())  # of a task that was let go before it began
         return task
 
     async def _line(self, place: int, film: Arrived, record: Record, turns: asyncio.Semaphore) -> FilmLine:
         outcome = "hung_up"
         try:
             async with AsyncExitStack() as held:
-                held.enter_context(film.seat.pop_all())
+                held.enter_context(film.admitted.pop_all())
                 async with turns:
                     report = await self._report(film, record, held)
             outcome = "read"

@@ -173,7 +173,7 @@ def test_no_room_now_means_that_the_film_waits_and_goes_again(visit: Visit, know
         if status is None:
             route.continue_()
         else:
-            problem = '{"title": "Queue full", "detail": "no more films are let in"}'
+            problem = '{"title": "Queue full", "detail": "no more are admitted"}'
             headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
             route.fulfill(status=status, headers=headers, body=problem)
 

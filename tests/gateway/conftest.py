@@ -270,7 +270,7 @@ def roomy(start_gateway: StartGateway) -> Gateway:
 
 @pytest.fixture(scope="session")
 def narrow(start_gateway: StartGateway) -> Gateway:
-    """Two places, two seats beside them, and all the time that a test takes."""
+    """Two places, two films that may wait beside them, and all the time that a test takes."""
     return start_gateway(places=2, waiting=2, wait=PATIENCE, upload=PATIENCE, deadline=PATIENCE)
 
 

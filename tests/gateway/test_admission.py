@@ -1,4 +1,4 @@
-"""How many films are let in, how long they wait, and what becomes of those whose client hangs up."""
+"""How many films are admitted, how long they wait, and what becomes of those whose client hangs up."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ def clients() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def full_house(gateway: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
+def full_queue(gateway: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
     """Films 0 and 1 are with TorchServe, films 2 and 3 wait for a place."""
     films = [clients.submit(gateway.read, f"held:film:0.{at}".encode()) for at in (1, 2)]
     torchserve.wait_until_holding(2)
@@ -36,7 +36,7 @@ def is_empty(gateway: Gateway) -> bool:
 def test_no_more_films_than_places_reach_torchserve_and_those_that_wait_follow(
     narrow: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor
 ) -> None:
-    films = full_house(narrow, torchserve, clients)
+    films = full_queue(narrow, torchserve, clients)
     state = narrow.state()
     assert (state["in_flight"], state["waiting"], len(torchserve.films)) == (2, 2, 2)
     assert narrow.metric("cxr_gateway_in_flight") == 2
@@ -46,10 +46,10 @@ def test_no_more_films_than_places_reach_torchserve_and_those_that_wait_follow(
     assert is_empty(narrow)
 
 
-def test_a_full_house_says_429_and_when_to_come_back_before_a_body_is_sent(
+def test_a_full_queue_says_429_and_when_to_come_back_before_a_body_is_sent(
     narrow: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor
 ) -> None:
-    films = full_house(narrow, torchserve, clients)
+    films = full_queue(narrow, torchserve, clients)
     with narrow.open(b"", "Content-Length: 10000000") as connection:
         status, problem = answer_on(connection)
     assert (status, b"urn:cxr:QueueFull" in problem) == (429, True)
@@ -60,10 +60,10 @@ def test_a_full_house_says_429_and_when_to_come_back_before_a_body_is_sent(
     assert narrow.read(b"film:0.5").status_code == 200
 
 
-def test_a_stranger_cannot_take_a_seat_nor_learn_that_the_house_is_full(
+def test_a_stranger_is_not_admitted_nor_told_that_the_queue_is_full(
     narrow: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor
 ) -> None:
-    films = full_house(narrow, torchserve, clients)
+    films = full_queue(narrow, torchserve, clients)
     assert narrow.read(b"film:0.5", headers={"Authorization": "Bearer wrong"}).status_code == 401
     torchserve.release()
     assert [film.result().status_code for film in films] == [200] * 4
@@ -101,7 +101,7 @@ def test_a_film_that_torchserve_has_keeps_its_place_after_its_client_hung_up(
     assert narrow.line(status=499)["bytes"] == len(b"held:film:0.2")
 
 
-def test_clients_that_hang_up_while_they_send_leave_no_seat_taken(narrow: Gateway, torchserve: StandIn) -> None:
+def test_clients_that_hang_up_while_they_send_leave_none_admitted(narrow: Gateway, torchserve: StandIn) -> None:
     for _ in range(5):
         connections = [narrow.open(b"half a film", "Content-Length: 1000") for _ in range(4)]
         narrow.until(lambda: narrow.read(b"film:0.5").status_code == 429)
@@ -143,7 +143,7 @@ def test_a_slow_upload_holds_no_place_and_is_cut_off(hasty: Gateway, torchserve:
 
 def test_the_line_is_first_come_first_served_and_cancelled_waiters_leave_it() -> None:
     async def scene() -> list[int]:
-        admission, served, leave = Admission(places=1, waiting=9, patience=60.0), [], asyncio.Event()
+        admission, served, leave = Admission(places=1, waiting=9, wait=60.0), [], asyncio.Event()
 
         async def film(number: int) -> None:
             async with admission.place():
@@ -169,12 +169,12 @@ def test_the_line_is_first_come_first_served_and_cancelled_waiters_leave_it() ->
 def test_no_place_is_lost_whenever_films_are_cancelled(seed: int) -> None:
     async def scene() -> None:
         chance = random.Random(seed)
-        admission = Admission(places=3, waiting=5, patience=60.0)
+        admission = Admission(places=3, waiting=5, wait=60.0)
         most = 0
 
         async def film() -> None:
             nonlocal most
-            with admission.seat():
+            with admission.admit():
                 async with admission.place():
                     most = max(most, admission.in_flight)
                     for _ in range(chance.randrange(4)):
@@ -190,7 +190,7 @@ def test_no_place_is_lost_whenever_films_are_cancelled(seed: int) -> None:
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert most == 3
         assert {type(one) for one in outcomes} == {type(None), asyncio.CancelledError, Full}
-        assert (admission.seated, admission.in_flight, admission.waiting) == (0, 0, 0)
+        assert (admission.admitted, admission.in_flight, admission.waiting) == (0, 0, 0)
         async with contextlib.AsyncExitStack() as held:  # all three can be had still
             async with asyncio.timeout(1):
                 for _ in range(3):

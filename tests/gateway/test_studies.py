@@ -85,7 +85,7 @@ def test_at_most_four_films_of_a_study_are_read_at_once(roomy: Gateway, torchser
     assert len(torchserve.films) == 6
 
 
-def test_a_client_that_hangs_up_leaves_no_seat_taken(narrow: Gateway, torchserve: StandIn) -> None:
+def test_a_client_that_hangs_up_leaves_none_admitted(narrow: Gateway, torchserve: StandIn) -> None:
     headers = {"Authorization": f"Bearer {narrow.key}"}
     films = form_of([b"held:film:0.7"] * 4)
     with httpx.stream("POST", f"{narrow.url}/v1/studies", files=films, headers=headers, timeout=PATIENCE):
@@ -96,7 +96,9 @@ def test_a_client_that_hangs_up_leaves_no_seat_taken(narrow: Gateway, torchserve
     assert study.read == [0, 1, 2, 3]
 
 
-def test_a_study_that_finds_no_seat_for_each_film_is_refused_whole(narrow: Gateway, torchserve: StandIn) -> None:
+def test_a_study_that_has_more_films_than_may_be_admitted_is_refused_whole(
+    narrow: Gateway, torchserve: StandIn
+) -> None:
     response = post(narrow, [b"film:0.2"] * 5)
     assert (response.status_code, response.json()["type"]) == (429, "urn:cxr:QueueFull")
     assert int(response.headers["retry-after"]) > 0

@@ -197,7 +197,7 @@ def test_what_is_no_http_1_1_request_is_refused(gateway: Gateway, sent: bytes) -
     ids=["before the body", "in the body", "in a chunk of 2^64", "in a form"],
 )
 def test_clients_that_hang_up_leave_nothing(gateway: Gateway, header: str, sent: bytes) -> None:
-    for _ in range(200):  # more than there are seats
+    for _ in range(200):  # more than are admitted
         gateway.open(sent, header).close()
     gateway.until(lambda: (gateway.state()["in_flight"], gateway.state()["waiting"]) == (0, 0))
 

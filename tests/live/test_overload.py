@@ -23,7 +23,7 @@ ROUNDS, SATURATED, OVERLOADED = 3, 8.0, 20.0
 PLACES = 32
 """With TorchServe, and as many in line: both nodes' batches."""
 SATURATING, CROWD = PLACES - 4, 3 * PLACES
-"""Clients: fewer than there are places, and more than there are seats."""
+"""Clients: fewer than there are places, and more than are admitted."""
 SIDE = 6000
 """px of the films: reading one is work, as it is with models of full size, so that refusing one is cheap beside it."""
 GOODPUT = 0.9

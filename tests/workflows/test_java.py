@@ -30,7 +30,7 @@ def test_a_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch, version: s
     assert f"is Java {number}, and TorchServe 0.12.0 needs 11 or newer" in said
 
 
-@pytest.mark.parametrize("version", ['"11.0.13" 2021-10-19', '"17.0.9"', '"25" 2025-09-16', '"22-ea"', "of our house"])
+@pytest.mark.parametrize("version", ['"11.0.13" 2021-10-19', '"17.0.9"', '"25" 2025-09-16', '"22-ea"', "of our own"])
 def test_a_newer_java_or_one_of_unknown_version_is_taken(tmp_path: Path, monkeypatch, version: str) -> None:
     monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java", version)))
     java.require_java()
