@@ -17,7 +17,7 @@ RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG))
 PACKED := $(file <model_store/packed)
 SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),float32)
 READER := $(wildcard handlers/*.py)
-TRAINER := $(patsubst %,training/%.py,labels data pixels batches augment config model joint optimise metrics run_folder train)
+TRAINER := $(patsubst %,training/%.py,labels tables splits data pixels batches augment config model joint optimise metrics run_folder train)
 JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap subgroups)
 TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
 

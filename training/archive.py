@@ -23,12 +23,12 @@ from handlers.findings import FINDINGS
 from handlers.metadata import METADATA_FILE, Metadata, Precision
 from handlers.reading import FINDING
 from handlers.vit import PREPROCESSOR_FILE
-from training.data import DataError
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.archivers import run_archiver
 from workflows.atomic import scratch_folder
 from workflows.sums import new_sums, sha256_of
+from workflows.text_files import DataError
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"

@@ -9,11 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.labels import any_finding, parse_finding_labels
-from training.splits import SPLITS, assign_splits
-from training.splits import Split as Split
+from training.splits import SPLITS, Split, assign_splits
 from training.tables import read_film_table, refuse_blank, refuse_twice, require_columns
-from workflows.text_files import DataError as DataError
-from workflows.text_files import film_name
+from workflows.text_files import DataError, film_name
 
 SYNTHETIC_MARK = "SYNTHETIC.txt"
 """The file that says of a data folder: these films were drawn by code."""

@@ -17,8 +17,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.bootstrap import Interval
-from training.data import Split
 from training.metrics import BINS, Scores
+from training.splits import Split
 
 DPI = 192
 """Twice a screen's 96, so that a chart stays sharp where it is enlarged."""

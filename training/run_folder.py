@@ -11,9 +11,10 @@ from accelerate.utils import broadcast_object_list
 
 from training.config import TrainConfig, save_config
 from training.curves import draw_curves
-from training.data import DataError, Films
+from training.data import Films
 from training.model import save_checkpoint
 from workflows.atomic import restore, write_text, written_folder
+from workflows.text_files import DataError
 
 History = list[dict[str, Any]]
 

@@ -9,9 +9,9 @@ import pytest
 
 from handlers.findings import FINDINGS
 from training.adjudicated import read_labels, read_readers
-from training.data import DataError
 from training.readers import read_thresholds
 from training.score import add_arguments, main
+from workflows.text_files import DataError
 
 IMAGES = [f"0000000{film}_000.png" for film in range(6)]
 VOTER, BYSTANDER = "4343882785", "4343882583"

@@ -16,7 +16,7 @@ from training.calibrate import (
     fit_platt,
     patient_folds,
 )
-from training.data import DataError
+from workflows.text_files import DataError
 
 
 def simulated(films: int, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

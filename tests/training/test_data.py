@@ -9,9 +9,10 @@ import pytest
 
 from handlers.findings import FINDINGS
 from handlers.image import read_film, to_pixels
-from training.data import DataError, check_no_leak, read_films
+from training.data import check_no_leak, read_films
 from training.labels import LabelError
 from training.pixels import load_pixels
+from workflows.text_files import DataError
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-128"
 

@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from training.archive import archive
-from training.data import DataError
 from training.evaluate import evaluate
 from training.labels import parse_finding_labels
 from training.train import train
+from workflows.text_files import DataError
 
 MEASURES = [(measure, way) for measure in ("ece", "brier") for way in ("before", "after")]
 

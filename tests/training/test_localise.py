@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import beta
 
 from training.boxes import FindingBox, read_boxes
-from training.data import DataError, read_films
+from training.data import read_films
 from training.localise import centre_map, hits, localise, place_map, points_into
+from workflows.text_files import DataError
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 

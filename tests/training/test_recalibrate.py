@@ -14,9 +14,9 @@ from handlers.message import Screened
 from handlers.metadata import Metadata
 from handlers.reading import Screening
 from training.archive import archive
-from training.data import DataError
 from training.recalibrate import recalibrate, site_version
 from workflows.sums import check_sums
+from workflows.text_files import DataError
 
 TABLE = "Data_Entry_2017.csv"
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from handlers.findings import FINDINGS
 from tests.html_page import Page
-from training.data import DataError
 from training.evaluate import evaluate
 from training.report import pick_films, report
 from training.report_charts import reliability
+from workflows.text_files import DataError
 
 
 @pytest.fixture(scope="module")
