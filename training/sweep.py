@@ -45,7 +45,7 @@ def main() -> None:
     try:
         with naming(arguments.out / "sweep.db"):
             study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
-    except (ValueError, OSError) as fault:
+    except (ValueError, NonFiniteLoss, OSError) as fault:
         sys.exit(f"error: {fault}")
     except (StorageInternalError, SQLAlchemyError) as fault:  # locked by another sweep, damaged, on a broken disk
         known = fault if isinstance(fault, DBAPIError) else fault.__cause__
@@ -81,6 +81,7 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
 
     Raises:
         DataError: the data folder cannot be trained on.
+        NonFiniteLoss: as many trials have failed in this call as were to finish.
     """
     out.mkdir(parents=True, exist_ok=True)
     examples = _overrides({key: _example(of) for key, of in space.items()})
@@ -89,12 +90,13 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
         storage=f"sqlite:///{out / 'sweep.db'}",
         study_name="sweep",
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=0),
         load_if_exists=True,
     )
     for cut_off in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(cut_off.number, state=TrialState.FAIL)
         study.enqueue_trial(cut_off.params)
+    # A sampler does not remember what it has drawn: with the seed of the first call it would draw the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
 
     def objective(trial: Trial) -> float:
         chosen = {key: _suggest(trial, key, of) for key, of in space.items()}
@@ -104,6 +106,7 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
             raise DataError("validation holds no label with both outcomes: nothing to search by")
         return area
 
+    failed = 0
     while len(_finished(study)) < trials:
         trial = study.ask()  # Study.optimize would print the traceback of every fault
         try:
@@ -111,10 +114,13 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
         except NonFiniteLoss as fault:
             study.tell(trial, state=TrialState.FAIL)
             print(f"trial {trial.number} failed: {fault}", file=sys.stderr)
+            failed += 1
         except (DataError, OSError):
             study.tell(trial, state=TrialState.FAIL)
             raise
         write_text(out / "trials.csv", _table(study).to_csv(index=False))
+        if failed == trials:
+            raise NonFiniteLoss(f"{failed} trials failed, as many as were asked for: narrow the space")
     return study
 
 

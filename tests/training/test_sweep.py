@@ -10,6 +10,7 @@ from PIL import Image
 
 from training.config import save_config
 from training.sweep import draw_trials, main, print_trials, read_space, sweep
+from training.train import NonFiniteLoss
 
 SPACE = """
 optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
@@ -52,6 +53,20 @@ def test_a_killed_sweep_goes_on_and_repeats_the_trial_it_lost(space, shared, tmp
     assert f"{study.best_value:.4f}" in capsys.readouterr().out
     draw_trials(study, out / "sweep.png")
     assert Image.open(out / "sweep.png").size[0] > 1000
+
+
+def test_a_sweep_that_goes_on_tries_what_it_has_not_tried(space, shared, tmp_path: Path) -> None:
+    for trials in (1, 2, 3):
+        study = sweep(space, trials, tmp_path / "sweep", shared)
+    assert len({trial.params["optim.lr"] for trial in study.trials}) == 3
+
+
+def test_a_sweep_in_which_every_trial_diverges_ends_and_says_so(shared, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("optim.lr: [1.0e30]\n")
+    with pytest.raises(NonFiniteLoss, match="2 trials failed, as many as were asked for: narrow the space"):
+        sweep(read_space(tmp_path / "space.yaml"), 2, tmp_path / "sweep", shared)
+    table = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    assert table["state"].tolist() == ["FAIL", "FAIL"]
 
 
 def test_a_key_that_does_not_exist_is_refused_before_anything_is_trained(shared, tmp_path: Path, capsys) -> None:
