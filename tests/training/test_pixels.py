@@ -154,7 +154,7 @@ def test_a_kill_at_any_moment_leaves_a_cache_that_the_next_training_can_use(
 def test_a_training_whose_neighbour_is_killed_while_it_decodes_goes_on_by_itself(
     sample: Path, tmp_path: Path, right: str
 ) -> None:
-    asleep = "training.pixels.to_pixels = lambda *_: (print('in', flush=True), signal.pause())"
+    asleep = "training.pixels.to_pixels = lambda *_: (os.write(1, b'in\\n'), signal.pause())"
     first = started(sample, tmp_path, asleep)
     go(first)
     assert first.stdout is not None
