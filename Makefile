@@ -34,7 +34,7 @@ setup: .venv/installed  ## make .venv and install everything into it, a Java inc
 	touch $@
 
 data: data/sample/SYNTHETIC.txt  ## draw the synthetic sample films (data/sample)
-data/sample/SYNTHETIC.txt: training/sample_anatomy.py training/sample_findings.py training/sample_films.py training/sample_data.py | .venv/installed
+data/sample/SYNTHETIC.txt: training/synthetic/anatomy.py training/synthetic/findings.py training/synthetic/films.py training/sample_data.py | .venv/installed
 	$(BIN)/python -m training.sample_data --out data/sample
 
 # Films under data/sample are drawn on demand; any other DATA is the user's own.
@@ -57,7 +57,7 @@ $(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
 archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card
 model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter-out $(PACKED),$(RUN) $(SERVED_IN)),always)
 	$(BIN)/python -m training.archive --run $(RUN) --precision $(SERVED_IN)
-	$(BIN)/python -m workflows.model_card --store model_store --out model_store/MODEL_CARD.md
+	$(BIN)/python -m training.evaluation.model_card --store model_store --out model_store/MODEL_CARD.md
 	echo $(RUN) $(SERVED_IN) > $@
 .PHONY: always
 always:
@@ -68,10 +68,10 @@ serve: $(if $(PACKED),$(if $(NAMED),model_store/packed,.venv/installed),model_st
 	@$(BIN)/python -m workflows.serve
 
 predict: $(if $(FILMS),,data) serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
-	@$(BIN)/python -m $(if $(FILMS),workflows.client $(FILMS),workflows.demo)
+	@$(BIN)/python -m $(if $(FILMS),client.read $(FILMS),client.demo)
 
 demo: serve  ## everything: install, draw, train, evaluate, archive, serve, read three films
-	@$(BIN)/python -m workflows.demo
+	@$(BIN)/python -m client.demo
 
 stop:  ## let the gateway answer what it has taken, then stop it and TorchServe
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m workflows.serve stop; fi

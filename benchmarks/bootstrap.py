@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from training.bootstrap import intervals
+from training.evaluation.bootstrap import intervals
 
 FILMS, PATIENTS, LABELS, RESAMPLES = 25_596, 2_797, 15, 1_000
 """The official test list's, with stage 1 beside the 14 findings."""

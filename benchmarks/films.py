@@ -10,7 +10,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from handlers.image import read_film, to_pixels
+from handlers.decoding.image import read_film, to_pixels
 
 DICOM_SIDE = 2000
 """Pixels; a detector of 43 cm with pixels of 0.2 mm has about as many."""

@@ -28,11 +28,11 @@ from PIL import Image
 from benchmarks.films import as_jpeg, decoded, film_paths
 from benchmarks.limit import served_dtype, vits
 from benchmarks.pairs import IMAGE_SIZE, make_pair
-from handlers.image import read_film, to_pixels
+from handlers.decoding.image import read_film, to_pixels
 from handlers.message import pack, unpack
+from handlers.networks.vit import serving_device
 from handlers.reading import Decoding, Naming, Screening
-from handlers.vit import serving_device
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 
 ROOT = Path(__file__).parents[1]
 OUT = Path(__file__).parent / "results" / "serving-gpu.json"

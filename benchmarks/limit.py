@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.calibration import UNCALIBRATED, calibrated
-from handlers.image import read_film, to_pixels
+from handlers.decoding.image import read_film, to_pixels
 from handlers.message import pack, unpack
 from handlers.metadata import Metadata
+from handlers.networks.vit import Vit, serving_device, serving_dtype
 from handlers.reading import FINDING, Naming, Screening
-from handlers.vit import Vit, serving_device, serving_dtype
 
 TOLERANCE = 0.005
 """How far a faster precision may move a probability."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS
 from handlers.metadata import METADATA_FILE, Metadata
+from handlers.networks.vit import PREPROCESSOR_FILE, Vit
 from handlers.reading import FINDING
-from handlers.vit import PREPROCESSOR_FILE, Vit
-from training.config import ModelConfig, SizesConfig
-from training.model import build_model, save_checkpoint
+from training.fit.config import ModelConfig, SizesConfig
+from training.fit.model import build_model, save_checkpoint
 
 SIZES = {
     "base": SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16),

@@ -1,9 +1,9 @@
-"""What an archive costs by workflows.score, beside the benchmark's own client: films per second, and their ratio.
+"""What an archive costs by client.score, beside the benchmark's own client: films per second, and their ratio.
 
     python -m benchmarks.score
 
 Both send the same films through the same gateway to a ViT-B/16 pair of random weights, half of the films routed, in
-turn. workflows.score counts from its call to the finished table.
+turn. client.score counts from its call to the finished table.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.arms.ours import Gateway, Workflow
 from benchmarks.films import decoded, film_paths
 from benchmarks.pairs import IMAGE_SIZE, make_pair
 from benchmarks.serving import NIH, SAMPLE, say
-from workflows import score
+from client import score
 from workflows.torchserve import MALLOC
 
 
@@ -71,7 +71,7 @@ def compare(
     target = gateway.target(films)
     key = folder / "gateway" / "secrets" / "first.key"
     load.closed_loop(target, score.CONCURRENCY, 5.0)
-    found: dict[str, list[float]] = {"workflows.score": [], "closed loop": []}
+    found: dict[str, list[float]] = {"client.score": [], "closed loop": []}
     for turn in range(rounds):
         say(f"round {turn + 1} of {rounds}")
         table = folder / f"{turn}.csv"
@@ -79,8 +79,8 @@ def compare(
         started = time.perf_counter()
         code = score.main([*map(str, words), "--key-file", str(key)])
         if code:
-            raise SystemExit(f"workflows.score ended with {code}")
-        found["workflows.score"].append(len(archive) / (time.perf_counter() - started))
+            raise SystemExit(f"client.score ended with {code}")
+        found["client.score"].append(len(archive) / (time.perf_counter() - started))
         seen = load.closed_loop(target, score.CONCURRENCY, 0.0, least=len(archive))
         found["closed loop"].append(load.films_per_second(seen))
     return found

@@ -38,7 +38,7 @@ from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
 from benchmarks.plan import ALL, FULL, QUICK, Cell, Plan
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 from workflows.torchserve import MALLOC
 
 OUT = Path(__file__).parent / "results" / "serving.json"

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from accelerate import Accelerator
 
-from training.config import DataConfig, ModelConfig, OptimConfig, SizesConfig, TrainConfig
-from training.data import Films
+from training.data.films import Films
+from training.fit.config import DataConfig, ModelConfig, OptimConfig, SizesConfig, TrainConfig
 from training.train import Training, prepare, train_epoch
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 VIT_B_16 = SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16)

@@ -25,7 +25,7 @@ from benchmarks.films import decoded, film_paths
 from benchmarks.pairs import IMAGE_SIZE, make_pair
 from benchmarks.serving import NIH, SAMPLE, say
 from workflows.active import WORKFLOW
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 
 SPECIFICATION = WORKFLOWS / f"{WORKFLOW}.yaml"
 BATCH_SIZES = (8, 16, 32)

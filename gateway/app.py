@@ -12,20 +12,21 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gateway import openapi, page
 from gateway.admission import Admission
-from gateway.films import Films
-from gateway.health import Health, Readiness
-from gateway.keeper import Keeper
 from gateway.keys import KEYS_FILE, Keys
 from gateway.logs import Journal, Record
 from gateway.metrics import Metrics
-from gateway.model import Model
 from gateway.problems import Problem
 from gateway.readings import Readings
-from gateway.reports import Reports
+from gateway.routes import openapi
+from gateway.routes import page_files as page
+from gateway.routes.films import Films
+from gateway.routes.health import Health, Readiness
+from gateway.routes.model import Model
+from gateway.routes.reports import Reports
+from gateway.routes.studies import Studies
 from gateway.settings import Settings
-from gateway.studies import Studies
+from gateway.supervisor import Supervisor
 from gateway.upstream import Upstream
 from workflows.active import Active
 from workflows.server import Server
@@ -47,10 +48,10 @@ def create_app(settings: Settings) -> FastAPI:
     admission = Admission(settings.places, settings.waiting, settings.wait)
     metrics = Metrics(admission)
     upstream = Upstream(server, settings.places, metrics.answers_lost)
-    keeper = Keeper(server, upstream, active, settings.patience)
+    supervisor = Supervisor(server, upstream, active, settings.patience)
     keys = Keys(settings.secrets / KEYS_FILE)
-    readings = Readings(settings.deadline, active, admission, upstream, keeper, metrics)
-    health = Health(admission, keeper, active)
+    readings = Readings(settings.deadline, active, admission, upstream, supervisor, metrics)
+    health = Health(admission, supervisor, active)
 
     app = FastAPIOffline(
         title="CXR Cascade",
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         static_url="/docs/static",
         redirect_slashes=False,
-        lifespan=_lifespan(upstream, keeper),
+        lifespan=_lifespan(upstream, supervisor),
     )
     app.state.admission = admission
     app.add_middleware(Journal)
@@ -82,10 +83,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(upstream: Upstream, keeper: Keeper) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(upstream: Upstream, supervisor: Supervisor) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(keeper.run())
+        keeping = asyncio.create_task(supervisor.run())
         keeping.add_done_callback(_say_why_it_ended)
         yield
         keeping.cancel()

@@ -27,7 +27,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from workflows import command_line
-from workflows.atomic import write_text, write_together
+from workflows.files.atomic import write_text, write_together
 
 KEYS_FILE = "keys.json"
 FIRST_KEY_FILE = "first.key"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from gateway.admission import Admission
-from gateway.keeper import Keeper
 from gateway.logs import Record
 from gateway.metrics import Metrics
 from gateway.problems import Problem
+from gateway.supervisor import Supervisor
 from gateway.upstream import NotServed, Upstream
 from handlers.report import Refusal, Report
 from workflows.active import Active
@@ -34,11 +34,11 @@ class Readings:
         active: Active,
         admission: Admission,
         upstream: Upstream,
-        keeper: Keeper,
+        supervisor: Supervisor,
         metrics: Metrics,
     ) -> None:
         self._deadline, self._active, self._admission = deadline, active, admission
-        self._upstream, self._keeper, self._metrics = upstream, keeper, metrics
+        self._upstream, self._keeper, self._metrics = upstream, supervisor, metrics
         self._tasks: set[asyncio.Task[Report | Refusal]] = set()
 
     def check_open(self) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from handlers.message import pack
+from handlers.networks.vit import serving_device
 from handlers.reading import INTERNAL, Screening
 from handlers.report import Refusal
-from handlers.vit import serving_device
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class BinaryHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One message per request; each request holds the film under ``body`` or the form field ``data``.
 
-        The form field ``heatmaps`` beside it is what ``handlers.heatmap.findings_asked`` reads.
+        The form field ``heatmaps`` beside it is what ``handlers.networks.heatmap.findings_asked`` reads.
         """
         films = [_bytes(request.get("body") or request.get("data") or b"") for request in data]
         heatmaps = {

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from handlers.message import Screened, unpack
+from handlers.networks.vit import serving_device
 from handlers.reading import INTERNAL, Naming
 from handlers.report import Refusal
-from handlers.vit import serving_device
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ class Metadata(BaseModel):
         labels: the model's outputs in order; ``["Finding"]`` for stage 1.
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
-        precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.vit``).
+        precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.networks.vit``).
         calibration: per label; one that is not named runs uncalibrated.
         thresholds: operating point per label, in [0, 1], of calibrated probabilities.
         metrics: what ``training.evaluate`` measured.

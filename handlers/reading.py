@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
-from handlers.heatmap import Wanted, findings_asked, heatmaps_of
-from handlers.image import read_film, to_pixels
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
-from handlers.refused import CODES, RefusedFilm
+from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
+from handlers.networks.vit import Vit, give_way, serving_dtype
+from handlers.refusals import CODES, RefusedFilm
 from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
-from handlers.vit import Vit, give_way, serving_dtype
 
 FINDING = "Finding"
 """Stage 1's one label."""
@@ -29,8 +29,8 @@ DECODE_SECONDS = 4.5
 """A film that is not decoded by then is refused."""
 STUCK = 4
 """Threads to spare for films that are past their time. A decoder cannot be interrupted, but the limits of
-``handlers.refused`` bound what each one has to do, so a thread comes back; should all be busy with such films, the next
-ones are refused in their time, too."""
+``handlers.refusals`` bound what each one has to do, so a thread comes back; should all be busy with such films, the
+next ones are refused in their time, too."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Screening:
         """One answer per film, in order; a film that is refused leaves the others untouched.
 
         Args:
-            heatmaps: by a film's place, the option of its sender (``handlers.heatmap.findings_asked``).
+            heatmaps: by a film's place, the option of its sender (``handlers.networks.heatmap.findings_asked``).
         """
         decoded: list[Decoded | Refusal] = self._decoding.decode(films)
         asked: dict[int, tuple[str, ...]] = {}

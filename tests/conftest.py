@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, SizesConfig, Stage, TrainConfig
 from training.evaluate import evaluate
+from training.fit.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, SizesConfig, Stage, TrainConfig
 from training.sample_data import make_sample_data
 from training.train import train
 

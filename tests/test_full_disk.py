@@ -12,13 +12,13 @@ import pytest
 
 from gateway.keys import KEYS_FILE, first_key, make
 from tests.small_disk import ROOT, SmallDisk
-from tests.workflows.gateway_stub import KEY, GatewayStub
+from tests.client.gateway_stub import KEY, GatewayStub
 from training.archive import archive
-from training.config import TrainConfig, save_config
 from training.evaluate import evaluate
+from training.fit.config import TrainConfig, save_config
 from training.train import train
 from workflows.active import Active
-from workflows.atomic import NotWritten, size_of
+from workflows.files.atomic import NotWritten, size_of
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ COMMANDS = {
         "training.evaluate --predictions {disk}/run/predictions.csv --data {data} --out {disk}/scores.json",
     ),
     "draw films": ("drawn", "training.sample_data --out {disk}/drawn --films 60 --patients 20"),
-    "model card": ("CARD.md", "workflows.model_card --store {disk}/model_store --out {disk}/CARD.md"),
+    "model card": ("CARD.md", "training.evaluation.model_card --store {disk}/model_store --out {disk}/CARD.md"),
     "roll": ("model_store/chest_xray_", "workflows.roll --store {packed} --server {disk}"),
     "make a key": ("secrets/keys.json", "gateway.keys make ward-3 --secrets {disk}/secrets"),
     "revoke a key": ("secrets/keys.json", "gateway.keys revoke first --secrets {disk}/secrets"),
@@ -187,7 +187,7 @@ def test_an_archive_that_is_scored_onto_a_full_disk_goes_on_where_it_stopped(
     stub = GatewayStub()
     try:
         out = small_disk.folder / "predictions.csv"
-        words = ["workflows.score", tmp_path / "films", "--out", out, "--address", stub.address]
+        words = ["client.score", tmp_path / "films", "--out", out, "--address", stub.address]
         small_disk.fill()
         assert f"no space left for {out}.partial: " in small_disk.refuse(*words, CXR_KEY=KEY)
         assert small_disk.files() == {}

@@ -21,14 +21,14 @@ import yaml
 import handlers
 from handlers.findings import FINDINGS
 from handlers.metadata import METADATA_FILE, Metadata, Precision
+from handlers.networks.vit import PREPROCESSOR_FILE
 from handlers.reading import FINDING
-from handlers.vit import PREPROCESSOR_FILE
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.archivers import run_archiver
-from workflows.atomic import scratch_folder
+from workflows.files.atomic import scratch_folder
+from workflows.files.text_files import DataError
 from workflows.sums import new_sums, sha256_of
-from workflows.text_files import DataError
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"

@@ -1,7 +1,7 @@
 """Calibrates and chooses the operating points on validation, then scores the pair of models on the test list.
 
     python -m training.evaluate --run runs/demo
-    python -m training.evaluate --predictions FILE.csv --data DIR     # any model's table: training/score.py
+    python -m training.evaluate --predictions FILE.csv --data DIR     # any model's table: training/evaluation/score.py
 
 Reads ``binary/checkpoint`` and ``disease/checkpoint`` of the run, writes beside them ``thresholds.json``,
 ``evaluation.json``, ``evaluation.txt`` (the printed table) and ``predictions.csv`` (the test list's).
@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from handlers.calibration import UNCALIBRATED, Platt, calibrated
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
-from training import score
-from training.bootstrap import intervals
-from training.calibrate import calibration_errors, cross_fitted, fit_labels
-from training.data import Films
-from training.evaluation_table import print_evaluation
-from training.gate import Scored, choose_gate, gate_table
-from training.metrics import binary_metrics, disease_metrics, joined, served_rates
+from training.data.films import Films
+from training.evaluation import score
+from training.evaluation.bootstrap import intervals
+from training.evaluation.calibration import calibration_errors, cross_fitted, fit_labels
+from training.evaluation.evaluation_table import print_evaluation
+from training.evaluation.gate import Scored, choose_gate, gate_table
+from training.evaluation.metrics import binary_metrics, disease_metrics, joined, served_rates
+from training.evaluation.subgroups import read_traits, subgroups
+from training.evaluation.thresholds import disease_thresholds
 from training.predict import films_of, predict_logits
-from training.subgroups import read_traits, subgroups
-from training.thresholds import disease_thresholds
 from workflows import command_line
-from workflows.atomic import write_together
-from workflows.text_files import DataError
+from workflows.files.atomic import write_together
+from workflows.files.text_files import DataError
 
 LABELS = (FINDING, *FINDINGS)
 """Columns of both stages' outputs side by side, stage 1's first."""
@@ -68,7 +68,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
 
     Args:
         run: folder with the two stages' runs.
-        sensitivity: stage 1's on validation, in (0, 1]; by ``training.gate``'s policy unless given.
+        sensitivity: stage 1's on validation, in (0, 1]; by ``training.evaluation.gate``'s policy unless given.
 
     Raises:
         DataError: the two stages were trained on different data or splits, or validation is of one patient.

@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from handlers.explain import relevance
+from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
-from handlers.image import read_film, to_pixels
-from handlers.vit import Vit, serving_device
-from training.boxes import FILM_SIDE, FindingBox, read_boxes
-from training.data import Films, read_films
+from handlers.networks.explain import relevance
+from handlers.networks.vit import Vit, serving_device
+from training.data.boxes import FILM_SIDE, FindingBox, read_boxes
+from training.data.films import Films, read_films
 from workflows import command_line
-from workflows.atomic import write_text
-from workflows.text_files import DataError
+from workflows.files.atomic import write_text
+from workflows.files.text_files import DataError
 
 HOT = 0.5
 """Of its maximum: a map is hot from here up."""

@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.findings import FINDINGS
+from handlers.networks.vit import Vit, serving_device
 from handlers.reading import FINDING
-from handlers.vit import Vit, serving_device
-from training.data import Films, read_films, refuse_empty
-from training.pixels import load_pixels
-from training.splits import Split
+from training.data.films import Films, read_films, refuse_empty
+from training.data.pixels import load_pixels
+from training.data.splits import Split
 from workflows import command_line
-from workflows.atomic import write_text
-from workflows.text_files import DataError
+from workflows.files.atomic import write_text
+from workflows.files.text_files import DataError
 
 BATCH = 64
 

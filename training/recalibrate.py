@@ -25,17 +25,17 @@ from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.reading import FINDING
 from training.archive import pack_model, place
-from training.calibrate import calibration_errors, cross_fitted, fit_labels
-from training.data import Films, locate, read_table
+from training.data.films import Films, locate, read_table
+from training.data.pixels import load_pixels
 from training.evaluate import LABELS, STAGES, both_logits, read_sensitivity, targets_of
-from training.evaluation_table import print_recalibration
-from training.gate import Scored, choose_gate, gate_table
-from training.pixels import load_pixels
-from training.thresholds import disease_thresholds
+from training.evaluation.calibration import calibration_errors, cross_fitted, fit_labels
+from training.evaluation.evaluation_table import print_recalibration
+from training.evaluation.gate import Scored, choose_gate, gate_table
+from training.evaluation.thresholds import disease_thresholds
 from workflows import command_line
 from workflows.active import WORKFLOW
-from workflows.atomic import scratch_folder
-from workflows.text_files import DataError
+from workflows.files.atomic import scratch_folder
+from workflows.files.text_files import DataError
 
 FEWEST_FILMS, FEWEST_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""
@@ -81,7 +81,7 @@ def recalibrate(
         store: holds the three archives.
         data: the site's films.
         out: another folder than ``store``.
-        sensitivity: stage 1's on the site's films, in (0, 1]; by ``training.gate``'s policy unless given.
+        sensitivity: stage 1's on the site's films, in (0, 1]; by ``training.evaluation.gate``'s policy unless given.
         skip_unreadable: leave out films that are missing or cannot be read, instead of refusing.
 
     Raises:

@@ -17,12 +17,12 @@ from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
 from handlers.findings import FINDINGS, NO_FINDING
-from training.data import SYNTHETIC_MARK
-from training.sample_anatomy import make_anatomy
-from training.sample_films import draw_film
-from training.sample_findings import Box
+from training.data.films import SYNTHETIC_MARK
+from training.synthetic.anatomy import make_anatomy
+from training.synthetic.films import draw_film
+from training.synthetic.findings import Box
 from workflows import command_line
-from workflows.atomic import written_folder
+from workflows.files.atomic import written_folder
 
 SYNTHETIC_TEXT = """\
 Every film in this folder was drawn by a program (training/sample_data.py of CXR Cascade).

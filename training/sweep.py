@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from training.config import parse_config
-from training.run_folder import best_auc
+from training.fit.config import parse_config
+from training.fit.run_folder import best_auc
 from training.train import NonFiniteLoss, checked_films, train
 from workflows import command_line
-from workflows.atomic import naming, write_text, written
-from workflows.text_files import DataError, read_text
+from workflows.files.atomic import naming, write_text, written
+from workflows.files.text_files import DataError, read_text
 
 matplotlib.use("Agg")
 

@@ -33,20 +33,20 @@ from transformers.utils.logging import disable_progress_bar
 
 from handlers.findings import FINDINGS
 from handlers.reading import FINDING
-from training.augment import augment
-from training.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
-from training.config import TrainConfig, parse_config
-from training.data import Films, read_films, refuse_empty
-from training.joint import JointVit
-from training.metrics import mean_auc
-from training.model import build_model
-from training.optimise import Loss, make_loss, make_optimizer
-from training.outcomes import describe_outcomes, require_outcomes
-from training.pixels import load_pixels
-from training.run_folder import History, best_auc, start_run, write_epoch, write_state
+from training.data.films import Films, read_films, refuse_empty
+from training.data.outcomes import describe_outcomes, require_outcomes
+from training.data.pixels import load_pixels
+from training.evaluation.metrics import mean_auc
+from training.fit.augment import augment
+from training.fit.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
+from training.fit.config import TrainConfig, parse_config
+from training.fit.joint import JointVit
+from training.fit.model import build_model
+from training.fit.optimise import Loss, make_loss, make_optimizer
+from training.fit.run_folder import History, best_auc, start_run, write_epoch, write_state
 from workflows import command_line
-from workflows.atomic import naming
-from workflows.text_files import DataError
+from workflows.files.atomic import naming
+from workflows.files.text_files import DataError
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""

@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 from workflows.server import Server
 
 WORKFLOW = "chest_xray"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-from workflows.atomic import says_full
+from workflows.files.atomic import says_full
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ts  # type: ignore[import-untyped,unused-ignore]
 
-from workflows.atomic import scratch_folder, written_folder
+from workflows.files.atomic import scratch_folder, written_folder
 from workflows.java import home
 from workflows.server import ServerError
 

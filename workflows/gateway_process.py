@@ -17,7 +17,7 @@ import psutil
 import yaml
 
 import workflows
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 from workflows.ports import LAST, Port, port_number, require_free
 from workflows.server import Server, ServerError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 EVERY_ADDRESS = ("0.0.0.0", "::")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from client.read import read
 from handlers.report import Refusal, Report
 from workflows import command_line, dag_executor, torchserve
 from workflows.active import WORKFLOW, Active
-from workflows.client import read
 from workflows.server import Server, ServerError
 from workflows.sums import WrongSum, check_sums
 

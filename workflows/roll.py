@@ -21,7 +21,7 @@ import yaml
 from workflows import command_line
 from workflows.active import NAME, WORKFLOW, Active
 from workflows.archivers import run_archiver
-from workflows.atomic import scratch_folder
+from workflows.files.atomic import scratch_folder
 from workflows.register import LOAD_LIMIT, archives_of, register
 from workflows.serve import note_running
 from workflows.server import Server, ServerError

@@ -13,11 +13,11 @@ import hashlib
 import sys
 from pathlib import Path
 
+from client.read import read
 from handlers.report import Refusal
 from workflows import command_line, gateway_process, ports, torchserve
 from workflows.active import Active
-from workflows.atomic import write_text
-from workflows.client import read
+from workflows.files.atomic import write_text
 from workflows.register import check_archives, probe_film, register
 from workflows.server import CONFIG_FILE, Server, ServerError
 

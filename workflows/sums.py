@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workflows.atomic import written
+from workflows.files.atomic import written
 
 SUMS_FILE = "sha256sums"
 

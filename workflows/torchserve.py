@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from workflows import java, jvm, ports
-from workflows.atomic import write_text
+from workflows.files.atomic import write_text
 from workflows.server import (
     CONFIG_FILE,
     KEY_FILE,

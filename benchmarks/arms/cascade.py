@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from handlers.metadata import Metadata
+from handlers.networks.vit import serving_device, serving_dtype
 from handlers.reading import FINDING
-from handlers.vit import serving_device, serving_dtype
 
 DEVICE = serving_device()
 DTYPE = serving_dtype(DEVICE)

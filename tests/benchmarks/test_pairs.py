@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks import pairs
 from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
 from benchmarks.pairs import Pair, make_pair
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from handlers.reading import Naming, Screening
 from handlers.report import Report
 from tests.conftest import TINY

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.browser.conftest import Known, Visit, Visitor
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.gateway.conftest import PATIENCE, Gateway
 
 
@@ -72,7 +72,7 @@ def test_the_limits_and_the_key_are_those_of_a_report(small: Gateway, small_film
 def test_a_decoder_that_dies_is_replaced(roomy: Gateway, small_film: bytes) -> None:
     assert show(roomy, small_film).status_code == 200
     for process in psutil.Process(roomy.process.pid).children():
-        if "gateway.darkroom" in process.cmdline():
+        if "gateway.render_pool" in process.cmdline():
             os.kill(process.pid, signal.SIGKILL)
     assert [show(roomy, small_film).status_code for _ in range(4)][-1] == 200
 
@@ -80,7 +80,7 @@ def test_a_decoder_that_dies_is_replaced(roomy: Gateway, small_film: bytes) -> N
 def test_decoders_end_with_the_gateway(start_gateway, small_film: bytes) -> None:
     gateway = start_gateway()
     assert show(gateway, small_film).status_code == 200
-    decoders = [one for one in psutil.Process(gateway.process.pid).children() if "gateway.darkroom" in one.cmdline()]
+    decoders = [one for one in psutil.Process(gateway.process.pid).children() if "gateway.render_pool" in one.cmdline()]
     assert decoders
     gateway.process.kill()
     assert psutil.wait_procs(decoders, timeout=PATIENCE)[1] == []

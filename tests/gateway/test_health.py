@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.openapi import REASONS
+from gateway.routes.openapi import REASONS
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, report_of
 
 ROOT = Path(__file__).parents[2]

@@ -3,11 +3,11 @@
 import asyncio
 from pathlib import Path
 
-from gateway import model as module
 from gateway.problems import Problem
+from gateway.routes import model as module
 from tests.gateway.conftest import Gateway
+from training.evaluation.model_card import CardError
 from workflows.active import WORKFLOW, Active
-from workflows.model_card import CardError
 from workflows.register import archives_of
 from workflows.server import Server
 

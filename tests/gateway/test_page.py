@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.page import FOLDER
+from gateway.routes.page_files import FOLDER
 from tests.gateway.conftest import Gateway
 
 VENDOR = Path(__file__).parents[1] / "browser" / "vendor"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.openapi import REASONS
 from gateway.problems import OWN, Problem, ProblemDocument
+from gateway.routes.openapi import REASONS
 from handlers.report import Refusal
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import httpx
 import pytest
 
-from gateway.study import FilmLine, Study, StudyLine, summed_up
+from gateway.routes.study_summary import FilmLine, Study, StudyLine, summed_up
 from gateway.study_form import MAX_FILMS
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Report, Score

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.vit import PREPROCESSOR_FILE
+from handlers.networks.vit import PREPROCESSOR_FILE
 from training.archive import metadata_of
 
 

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from handlers.image import read_film
-from handlers.refused import RefusedFilm
+from handlers.decoding.image import read_film
+from handlers.refusals import RefusedFilm
 
 WEDGE = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 NOISE = np.random.default_rng(0).integers(0, 4096, (96, 80)).astype(np.uint16)

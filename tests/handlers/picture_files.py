@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlers.containers import PNG
-from handlers.image import read_film
-from handlers.refused import CODES, RefusedFilm
+from handlers.decoding.containers import PNG
+from handlers.decoding.image import read_film
+from handlers.refusals import CODES, RefusedFilm
 
 WEDGE = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 NOISE = Image.effect_noise((64, 64), 50)

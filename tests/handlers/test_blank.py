@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from handlers.blank import BLANK_SHARE, NOISE_CONTRAST, contrast_of_fields, share_of_three_shades
-from handlers.image import read_film
+from handlers.decoding.blank import BLANK_SHARE, NOISE_CONTRAST, contrast_of_fields, share_of_three_shades
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import dataset_of, written
 from tests.handlers.picture_files import WEDGE, encoded, png, refused, rows_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.vit import BROKEN
+from handlers.networks.vit import BROKEN
 
 ROOT = Path(__file__).parents[2]
 WORKER = """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from handlers.{stage}_handler import {name} as Handler
-from handlers.vit import Vit
+from handlers.networks.vit import Vit
 from handlers.report import Score
 from handlers.message import Screened, pack
 import numpy as np

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 
-from handlers import dicom
-from handlers.image import read_film, to_pixels
+from handlers.decoding import dicom
+from handlers.decoding.image import read_film, to_pixels
 from tests.handlers.dicom_files import (
     NOISE,
     WEDGE,

@@ -3,7 +3,7 @@
 import pytest
 from pydicom import uid
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import ANATOMY, AS_SEEN, WHOLE, dataset_of, refused, written
 
 CR, DX = uid.ComputedRadiographyImageStorage, uid.DigitalXRayImageStorageForPresentation

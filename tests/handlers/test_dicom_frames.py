@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.encaps import get_frame
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import ANATOMY, AS_SEEN, WHOLE, compressed, dataset_of, refused, written
 from tests.handlers.test_dicom import by_gdcm
 

@@ -13,9 +13,9 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from handlers.dicom_header import GREYS, KIND, PIXELS
-from handlers.image import read_film
-from handlers.refused import RefusedFilm
+from handlers.decoding.dicom_header import GREYS, KIND, PIXELS
+from handlers.decoding.image import read_film
+from handlers.refusals import RefusedFilm
 from tests.handlers.dicom_files import ANATOMY, AS_SEEN, WHOLE, dataset_of, refused, table_of, written
 
 SYNTAXES = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import (
     ANATOMY,
     AS_SEEN,

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import (
     ANATOMY,
     AS_SEEN,

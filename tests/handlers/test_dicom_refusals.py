@@ -13,10 +13,10 @@ import pytest
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from handlers import codec_process, frames
-from handlers.codec_process import CodecFault, CodecProcess
-from handlers.image import read_film
-from handlers.refused import RefusedFilm
+from handlers.decoding import codec_process, frames
+from handlers.decoding.codec_process import CodecFault, CodecProcess
+from handlers.decoding.image import read_film
+from handlers.refusals import RefusedFilm
 from tests.handlers.dicom_files import (
     NOISE,
     WEDGE,

@@ -6,7 +6,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import (
     ANATOMY,
     AS_SEEN,

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
-from handlers.explain import _class_token_shares, relevance
-from handlers.vit import Vit
+from handlers.networks.explain import _class_token_shares, relevance
+from handlers.networks.vit import Vit
 
 GRID = 6
 BRIGHT, DARK = 0, 1

@@ -14,13 +14,13 @@ import torch
 from handlers import reading
 from handlers.binary_handler import BinaryHandler
 from handlers.calibration import Platt
+from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
-from handlers.image import read_film, to_pixels
 from handlers.metadata import Metadata
+from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, parse_answer
-from handlers.vit import Vit
 
 CPU = torch.device("cpu")
 
@@ -147,7 +147,7 @@ def test_the_disease_node_answers_what_is_no_message(nodes) -> None:
 
 
 def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -> None:
-    from handlers.vit import serving_dtype
+    from handlers.networks.vit import serving_dtype
 
     assert serving_dtype(torch.device("cpu")) == torch.float32
     metadata = Metadata.read(unpacked["binary"])

@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from handlers import heatmap as module
+from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
-from handlers.explain import relevance
 from handlers.findings import FINDINGS
-from handlers.heatmap import LONGEST, PRESENT, Wanted, findings_asked, heatmaps_of, to_png
-from handlers.image import read_film, to_pixels
 from handlers.message import pack
+from handlers.networks import heatmap as module
+from handlers.networks.explain import relevance
+from handlers.networks.heatmap import LONGEST, PRESENT, Wanted, findings_asked, heatmaps_of, to_png
+from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, Score, parse_answer
-from handlers.vit import Vit
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from handlers import image
-from handlers.containers import JPEG, PNG
-from handlers.image import read_film, to_pixels
+from handlers.decoding import image
+from handlers.decoding.containers import JPEG, PNG
+from handlers.decoding.image import read_film, to_pixels
 from tests.handlers.picture_files import NOISE, WEDGE, encoded, refused
 
 PHOTOGRAPH = np.stack([WEDGE, WEDGE[:, ::-1], np.full_like(WEDGE, 90)], axis=2)

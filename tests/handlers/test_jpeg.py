@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydicom import uid
 
-from handlers.image import read_film
+from handlers.decoding.image import read_film
 from tests.handlers.dicom_files import compressed
 from tests.handlers.picture_files import NOISE, WEDGE, beside, encoded, exif, refused, segment
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from handlers.containers import PNG
-from handlers.image import read_film
+from handlers.decoding.containers import PNG
+from handlers.decoding.image import read_film
 from tests.handlers.picture_files import NOISE, WEDGE, beside, chunk, encoded, exif, png, refused, rows_of, segment
 
 FILM = encoded(Image.fromarray(WEDGE))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import ViTForImageClassification
 
+from handlers.networks.vit import Vit, give_way
 from handlers.reading import Screening
-from handlers.vit import Vit, give_way
 from training.archive import metadata_of
 
 CPU = torch.device("cpu")

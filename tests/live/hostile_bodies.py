@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from handlers.containers import PNG
+from handlers.decoding.containers import PNG
 from tests.live.mutants import as_radiograph, saved
 
 MB = 2**20

@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from handlers.containers import PNG
+from handlers.decoding.containers import PNG
 
 DICOM_FILES = (
     *("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "image_dfl.dcm"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arms.torchserve import configure
+from client import read as client
+from client.demo import curl_line
 from handlers.report import parse_answer
-from workflows import client
-from workflows.demo import curl_line
 from workflows.register import register
 from workflows.serve import serve
 from workflows.server import KEY_FILE, Server, ServerDown, ServerError

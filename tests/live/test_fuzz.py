@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from handlers.refused import CODES
+from handlers.refusals import CODES
 from tests.gateway.conftest import Gateway
 from tests.live.clients import Answer, in_turn, read_alone
 from tests.live.footprint import fill_heap, footprint

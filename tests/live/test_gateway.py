@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from client.read import read
 from handlers.report import Report
 from tests.gateway.conftest import Gateway
 from tests.html_page import Page
 from tests.live.mutants import as_radiograph, saved
-from workflows.client import read
-from workflows.model_card import model_card_html
+from training.evaluation.model_card import model_card_html
 from workflows.server import Server
 
 

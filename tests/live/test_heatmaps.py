@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from handlers.explain import relevance
+from client.read import read
+from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
-from handlers.image import read_film, to_pixels
-from handlers.vit import Vit
+from handlers.networks.explain import relevance
+from handlers.networks.vit import Vit
 from tests.gateway.conftest import Gateway
-from workflows.client import read
 from workflows.server import Server
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.data import get_testdata_file
 
-from handlers.refused import CODES
+from handlers.refusals import CODES
 from tests.gateway.conftest import Gateway
 from tests.live.clients import in_turn, is_report_of, read_alone
 from tests.live.footprint import footprint

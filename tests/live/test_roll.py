@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from client.read import read
 from gateway.upstream import Upstream
 from handlers.report import Report
 from tests.gateway.torchserve_stub import lost
 from training.archive import archive
 from workflows import roll as rolling
 from workflows.active import Active
-from workflows.client import read
 from workflows.register import probe_film
 from workflows.serve import serve
 from workflows.server import Server, ServerError

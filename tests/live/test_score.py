@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from client import score as command
 from handlers.findings import FINDINGS
 from tests.gateway.conftest import Gateway
-from training.score import score
-from workflows import score as command
+from training.evaluation.score import score
 from workflows.server import Server
 
 TOLERANCE = 1e-4

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
+from client.read import read
 from handlers.report import parse_answer
 from workflows import gateway_process
-from workflows.client import read
 from workflows.server import Server, ServerError
 
 ROOT = Path(__file__).parents[2]

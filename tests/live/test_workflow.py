@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
+from client.read import read
 from handlers.calibration import Platt
+from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
-from handlers.image import read_film, to_pixels
+from handlers.networks.vit import Vit
 from handlers.report import Refusal, Report
-from handlers.vit import Vit
-from workflows.client import read
 from workflows.server import Server
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-1024"

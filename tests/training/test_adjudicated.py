@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from handlers.findings import FINDINGS
-from training.adjudicated import read_labels, read_readers
-from training.readers import read_thresholds
-from training.score import add_arguments, main
-from workflows.text_files import DataError
+from training.evaluation.adjudicated import read_labels, read_readers
+from training.evaluation.readers import read_thresholds
+from training.evaluation.score import add_arguments, main
+from workflows.files.text_files import DataError
 
 IMAGES = [f"0000000{film}_000.png" for film in range(6)]
 VOTER, BYSTANDER = "4343882785", "4343882583"

@@ -14,8 +14,8 @@ import pytest
 
 from handlers.findings import FINDINGS
 from training.archive import archive
-from training.config import save_config
-from training.predictions import read_predictions
+from training.evaluation.predictions import read_predictions
+from training.fit.config import save_config
 
 ROOT = Path(__file__).parents[2]
 TABLE, TRAIN, TEST, BOXES = "Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv"
@@ -57,7 +57,7 @@ LISTS = {
     "train, train list": Command("training.train", OF_A_RUN["training.train"], f"data/{TRAIN}"),
     "report, test list": Command("training.report", OF_A_RUN["training.report"], f"data/{TEST}"),
     "evaluate --list": Command("training.evaluate", f"{SCORED} --list {{}}/data/{TEST}", f"data/{TEST}"),
-    "score --list": Command("workflows.score", f"{{}}/data --out {{}}/out.csv --list {{}}/data/{TEST}", f"data/{TEST}"),
+    "score --list": Command("client.score", f"{{}}/data --out {{}}/out.csv --list {{}}/data/{TEST}", f"data/{TEST}"),
 }
 OTHERS = {
     "evaluate --thresholds": Command(

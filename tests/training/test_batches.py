@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from training.augment import augment
-from training.batches import EpochSampler, balancing_weights, positive_weights
-from training.config import AugmentConfig
+from training.fit.augment import augment
+from training.fit.batches import EpochSampler, balancing_weights, positive_weights
+from training.fit.config import AugmentConfig
 
 
 def test_stage_1_draws_as_many_films_with_a_finding_as_without() -> None:

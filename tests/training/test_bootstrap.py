@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from training.bootstrap import intervals, paired_intervals, patient_weights, weighted_areas
+from training.evaluation.bootstrap import intervals, paired_intervals, patient_weights, weighted_areas
 
 NAMES = ("common", "rare", "everywhere")
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from handlers.calibration import UNCALIBRATED, Platt, calibrated
-from training.calibrate import (
+from training.evaluation.calibration import (
     FEWEST,
     calibration_errors,
     class_mean,
@@ -16,7 +16,7 @@ from training.calibrate import (
     fit_platt,
     patient_folds,
 )
-from workflows.text_files import DataError
+from workflows.files.text_files import DataError
 
 
 def simulated(films: int, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
-from handlers.image import read_film, to_pixels
-from training.data import check_no_leak, read_films
-from training.labels import LabelError
-from training.pixels import load_pixels
-from workflows.text_files import DataError
+from training.data.films import check_no_leak, read_films
+from training.data.labels import LabelError
+from training.data.pixels import load_pixels
+from workflows.files.text_files import DataError
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-128"
 
@@ -132,7 +132,7 @@ def test_only_changed_films_are_decoded_again(folder: Path, tmp_path: Path, monk
         decoded.append(data)
         return read_film(data)
 
-    monkeypatch.setattr("training.pixels.read_film", counting)
+    monkeypatch.setattr("training.data.pixels.read_film", counting)
     load_pixels(films_of(folder), 32, tmp_path / "cache", skip_unreadable=False)
     assert len(decoded) == 120
     load_pixels(films_of(folder), 32, tmp_path / "cache", skip_unreadable=False)

@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from training.archive import archive
+from training.data.labels import parse_finding_labels
 from training.evaluate import evaluate
-from training.labels import parse_finding_labels
 from training.train import train
-from workflows.text_files import DataError
+from workflows.files.text_files import DataError
 
 MEASURES = [(measure, way) for measure in ("ece", "brier") for way in ("before", "after")]
 
@@ -125,7 +125,7 @@ def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: 
             names = set(packed.namelist())
             metadata = Metadata.model_validate_json(packed.read("metadata.json"))
             weights = packed.read("model.safetensors")
-        assert {"handlers/image.py", "handlers/reading.py", f"{stage}_handler.py", "config.json"} <= names
+        assert {"handlers/decoding/image.py", "handlers/reading.py", f"{stage}_handler.py", "config.json"} <= names
         assert weights == (run / stage / "checkpoint" / "model.safetensors").read_bytes()
         assert (metadata.stage, metadata.version, metadata.labels) == (stage, "2.1.0+synthetic", labels)
         assert metadata.thresholds == {label: thresholds[label] for label in labels}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.gate import SENSITIVITIES, Scored, choose_gate, gate_table
+from training.evaluation.gate import SENSITIVITIES, Scored, choose_gate, gate_table
 
 
 def hand_made(changes: dict[float, float | None]) -> list[dict]:

@@ -11,9 +11,9 @@ import yaml
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ViTForImageClassification
 
-from training.config import ModelConfig, SizesConfig
 from training.evaluate import evaluate
-from training.joint import JointVit, product_logits
+from training.fit.config import ModelConfig, SizesConfig
+from training.fit.joint import JointVit, product_logits
 from training.predict import predict
 from training.train import train
 

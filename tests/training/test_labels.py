@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from handlers.findings import FINDINGS, NO_FINDING
-from training.labels import LabelError, any_finding, parse_finding_labels
-from training.metrics import disease_metrics
+from training.data.labels import LabelError, any_finding, parse_finding_labels
+from training.evaluation.metrics import disease_metrics
 
 
 def test_the_first_finding_is_atelectasis_and_no_finding_has_no_column() -> None:

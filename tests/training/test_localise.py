@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from training.boxes import FindingBox, read_boxes
-from training.data import read_films
+from training.data.boxes import FindingBox, read_boxes
+from training.data.films import read_films
 from training.localise import centre_map, hits, localise, place_map, points_into
-from workflows.text_files import DataError
+from workflows.files.text_files import DataError
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 

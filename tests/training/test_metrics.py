@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handlers.findings import FINDINGS
-from training.metrics import (
+from training.evaluation.metrics import (
     auc,
     binary_metrics,
     brier,

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from handlers.findings import FINDINGS
-from training.config import ModelConfig, SizesConfig
-from training.model import build_model, save_checkpoint
+from training.fit.config import ModelConfig, SizesConfig
+from training.fit.model import build_model, save_checkpoint
 
 VIT_B_16 = SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16)
 SMALL = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)

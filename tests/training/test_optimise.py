@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.augment import augment
-from training.config import AugmentConfig, ModelConfig, OptimConfig, SizesConfig
-from training.model import build_model
-from training.optimise import asymmetric_loss, make_loss, make_optimizer
+from training.fit.augment import augment
+from training.fit.config import AugmentConfig, ModelConfig, OptimConfig, SizesConfig
+from training.fit.model import build_model
+from training.fit.optimise import asymmetric_loss, make_loss, make_optimizer
 from training.train import train
 
 SIZES = SizesConfig(hidden=32, layers=4, heads=2, mlp=64, patch=8)

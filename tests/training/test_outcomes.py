@@ -14,14 +14,14 @@ from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from tests.html_page import Page
 from training.archive import archive
-from training.data import read_films
+from training.data.films import read_films
+from training.data.outcomes import describe_outcomes
 from training.evaluate import evaluate
-from training.outcomes import describe_outcomes
+from training.evaluation.model_card import model_card
 from training.recalibrate import recalibrate
-from training.report import report
+from training.report.page import report
 from training.train import train
-from workflows.model_card import model_card
-from workflows.text_files import DataError
+from workflows.files.text_files import DataError
 
 TABLE = "Data_Entry_2017.csv"
 

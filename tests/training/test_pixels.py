@@ -11,9 +11,9 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from handlers.image import read_film, to_pixels
-from training.data import Films, read_films
-from training.pixels import LOCK, load_pixels
+from handlers.decoding.image import read_film, to_pixels
+from training.data.films import Films, read_films
+from training.data.pixels import LOCK, load_pixels
 
 ROOT = Path(__file__).parents[2]
 SIZE = 32
@@ -21,21 +21,21 @@ SIZE = 32
 LOAD = f"""
 import hashlib, os, signal, sys
 from pathlib import Path
-import training.pixels, workflows.atomic
-from training.data import read_films
+import training.data.pixels, workflows.files.atomic
+from training.data.films import read_films
 
 films = read_films(Path(sys.argv[1]), validation=0.2, seed=0)
 decoded = []
 
-def counted(data, read=training.pixels.read_film):
+def counted(data, read=training.data.pixels.read_film):
     decoded.append(1)
     return read(data)
 
-training.pixels.read_film = counted
+training.data.pixels.read_film = counted
 print("ready", flush=True)
 sys.stdin.readline()
 {{prelude}}
-_, pixels = training.pixels.load_pixels(films, {SIZE}, Path(sys.argv[2]), skip_unreadable=False)
+_, pixels = training.data.pixels.load_pixels(films, {SIZE}, Path(sys.argv[2]), skip_unreadable=False)
 print(len(decoded), hashlib.sha256(pixels.tobytes()).hexdigest())
 """
 
@@ -54,12 +54,14 @@ def killed_at(call, number):
 """
 
 MOMENTS = {
-    "before the first film": "training.pixels._reserve = killed_at(training.pixels._reserve, 1)",
-    "between two films": "training.pixels.to_pixels = killed_at(training.pixels.to_pixels, 30)",
+    "before the first film": "training.data.pixels._reserve = killed_at(training.data.pixels._reserve, 1)",
+    "between two films": "training.data.pixels.to_pixels = killed_at(training.data.pixels.to_pixels, 30)",
     "before the pixels have their name": "Path.replace = killed_at(Path.replace, 1)",
-    "before the index": "training.pixels.write_text = killed_at(training.pixels.write_text, 1)",
+    "before the index": "training.data.pixels.write_text = killed_at(training.data.pixels.write_text, 1)",
     "before the index has its name": "Path.replace = killed_at(Path.replace, 2)",
-    "before the old pixels go": "training.pixels._remove_others = killed_at(training.pixels._remove_others, 2)",
+    "before the old pixels go": (
+        "training.data.pixels._remove_others = killed_at(training.data.pixels._remove_others, 2)"
+    ),
 }
 
 
@@ -154,7 +156,7 @@ def test_a_kill_at_any_moment_leaves_a_cache_that_the_next_training_can_use(
 def test_a_training_whose_neighbour_is_killed_while_it_decodes_goes_on_by_itself(
     sample: Path, tmp_path: Path, right: str
 ) -> None:
-    asleep = "training.pixels.to_pixels = lambda *_: (os.write(1, b'in\\n'), signal.pause())"
+    asleep = "training.data.pixels.to_pixels = lambda *_: (os.write(1, b'in\\n'), signal.pause())"
     first = started(sample, tmp_path, asleep)
     go(first)
     assert first.stdout is not None

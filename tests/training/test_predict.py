@@ -8,7 +8,7 @@ import torch
 import yaml
 from scipy.special import logit
 
-from handlers.vit import Vit
+from handlers.networks.vit import Vit
 from training.predict import films_of, predict
 
 

@@ -11,10 +11,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from handlers.findings import FINDINGS
-from training.predictions import read_predictions
-from training.score import add_arguments, main
-from training.tables import read_film_list
-from workflows.text_files import DataError
+from training.data.tables import read_film_list
+from training.evaluation.predictions import read_predictions
+from training.evaluation.score import add_arguments, main
+from workflows.files.text_files import DataError
 
 FILMS = 90
 

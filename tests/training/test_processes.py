@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import TrainConfig, save_config
+from training.fit.config import TrainConfig, save_config
 from training.train import train
 
 ROOT = Path(__file__).parents[2]

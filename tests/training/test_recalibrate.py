@@ -15,8 +15,8 @@ from handlers.metadata import Metadata
 from handlers.reading import Screening
 from training.archive import archive
 from training.recalibrate import recalibrate, site_version
+from workflows.files.text_files import DataError
 from workflows.sums import check_sums
-from workflows.text_files import DataError
 
 TABLE = "Data_Entry_2017.csv"
 

@@ -14,9 +14,9 @@ from PIL import Image
 from handlers.findings import FINDINGS
 from tests.html_page import Page
 from training.evaluate import evaluate
-from training.report import pick_films, report
-from training.report_charts import reliability
-from workflows.text_files import DataError
+from training.report.charts import reliability
+from training.report.page import pick_films, report
+from workflows.files.text_files import DataError
 
 
 @pytest.fixture(scope="module")

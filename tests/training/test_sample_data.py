@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from handlers.findings import FINDINGS, NO_FINDING
-from training.sample_anatomy import Scene, make_anatomy
 from training.sample_data import FLOOR, SYNTHETIC_MARK, main, make_sample_data, plan_films
-from training.sample_films import draw_film
-from training.sample_findings import add_sign, deform
+from training.synthetic.anatomy import Scene, make_anatomy
+from training.synthetic.films import draw_film
+from training.synthetic.findings import add_sign, deform
 
 FILMS, PATIENTS = 18, 8
 

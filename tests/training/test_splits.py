@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.boxes import read_boxes
-from training.data import Films, read_films
+from training.data.boxes import read_boxes
+from training.data.films import Films, read_films
 from training.localise import localise
-from workflows.text_files import DataError
+from workflows.files.text_files import DataError
 
 TABLE, TRAIN, TEST = "Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt"
 

@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from handlers.findings import FINDINGS
-from training.gate import Scored
-from training.subgroups import OTHER, Subgroup, age_in_years, read_traits, subgroups
-from workflows.text_files import DataError
+from training.evaluation.gate import Scored
+from training.evaluation.subgroups import OTHER, Subgroup, age_in_years, read_traits, subgroups
+from workflows.files.text_files import DataError
 
 GATE = 0.4
 EFFUSION, MASS, HERNIA = (FINDINGS.index(name) for name in ("Effusion", "Mass", "Hernia"))

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
-from training.config import save_config
+from training.fit.config import save_config
 from training.sweep import draw_trials, main, print_trials, read_space, sweep
 from training.train import NonFiniteLoss
 

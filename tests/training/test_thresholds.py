@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from training.evaluate import evaluate
-from training.thresholds import disease_thresholds, threshold_for_f1, threshold_for_sensitivity
+from training.evaluation.thresholds import disease_thresholds, threshold_for_f1, threshold_for_sensitivity
 
 
 @pytest.mark.parametrize("sensitivity", [0.5, 0.9, 0.95, 0.99, 1.0])

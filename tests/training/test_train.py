@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from training.config import TrainConfig, parse_config, save_config
+from training.fit.config import TrainConfig, parse_config, save_config
 from training.train import NonFiniteLoss, train
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from workflows import atomic
-from workflows.atomic import restore, says_full, scratch_folder, write_text, written, written_folder
+from workflows.files import atomic
+from workflows.files.atomic import restore, says_full, scratch_folder, write_text, written, written_folder
 
 ROOT = Path(__file__).parents[2]
 
 HOLDING = """
 import signal, sys
 from pathlib import Path
-from workflows import atomic
+from workflows.files import atomic
 
 with getattr(atomic, sys.argv[1])(Path(sys.argv[2])) as new:
     (new / "half" if new.is_dir() else new).write_text("half")
@@ -29,7 +29,7 @@ with getattr(atomic, sys.argv[1])(Path(sys.argv[2])) as new:
 WRITING = """
 import sys
 from pathlib import Path
-from workflows.atomic import written_folder
+from workflows.files.atomic import written_folder
 
 for number in range(20):
     with written_folder(Path(sys.argv[1])) as new:

@@ -68,10 +68,10 @@ def test_nothing_is_made_twice(made: Path) -> None:
     ("changed", "run", "left"),
     [
         ("training/configs/demo.yaml", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
-        ("handlers/image.py", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
-        ("training/thresholds.py", ["training.evaluate", "training.archive"], ["training.train"]),
+        ("handlers/decoding/image.py", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
+        ("training/evaluation/thresholds.py", ["training.evaluate", "training.archive"], ["training.train"]),
         ("workflows/chest_xray.yaml", ["training.archive"], ["training.train", "training.evaluate"]),
-        ("training/sample_findings.py", ["sample_data", "training.train", "training.archive"], ["pip install"]),
+        ("training/synthetic/findings.py", ["sample_data", "training.train", "training.archive"], ["pip install"]),
         ("requirements.lock", ["pip install"], ["training.train"]),
     ],
 )

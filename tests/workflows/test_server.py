@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from client import read as client
 from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM
-from workflows import client, jvm
+from workflows import jvm
 from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError
 
 REFUSED = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.text_files import DataError, film_name, film_path, read_list, read_table, read_text
+from workflows.files.text_files import DataError, film_name, film_path, read_list, read_table, read_text
 
 LIST = "a.png\nb.png\nc.png\n"
 TABLE = "Image Index,Finding Labels,Patient ID\na.png,Mass|Edema,1\nb.png,No Finding,2\n"

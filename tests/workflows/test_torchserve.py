@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from client.read import read
 from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM, make_java
 from workflows import jvm, register, torchserve
-from workflows.client import read
 from workflows.serve import serve
 from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
 
@@ -270,7 +270,7 @@ def command(server: Server, module: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_say_it_in_a_line(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     (server.folder / "config.properties").write_text("model_store=store\n")
-    for module in ("workflows.serve", "workflows.register", "workflows.client film.png"):
+    for module in ("workflows.serve", "workflows.register", "client.read film.png"):
         said = subprocess.run(
             [sys.executable, "-m", *module.split(), "--server", str(server.folder)],
             cwd=ROOT,

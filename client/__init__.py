@@ -1,0 +1,1 @@
+"""Speaks to the gateway: reads films, scores archives, shows the demo."""

@@ -1,0 +1,49 @@
+"""``GET /health/live`` and ``/health/ready``."""
+
+from fastapi import Response
+from pydantic import Field
+
+from gateway.admission import Admission
+from gateway.supervisor import Supervisor
+from handlers.report import Schema
+from workflows.active import Active
+
+
+class Live(Schema):
+    """The process runs."""
+
+    live: bool = Field(description="always true")
+
+
+class Readiness(Schema):
+    """Whether films are taken, and how many are admitted."""
+
+    ready: bool = Field(description="the workflow is registered, a film has gone through, and the gateway stays")
+    torchserve: str = Field(description="`starting`, `ready`, `failing` or `restarting`")
+    workflow: str = Field(description="the name that films go to")
+    in_flight: int = Field(description="films that TorchServe has")
+    waiting: int = Field(description="films in line for a place")
+    draining: bool = Field(description="no more films are taken; those that are admitted are finished")
+
+
+class Health:
+    """What a load balancer asks."""
+
+    def __init__(self, admission: Admission, supervisor: Supervisor, active: Active) -> None:
+        self._admission, self._keeper, self._active = admission, supervisor, active
+
+    async def live(self) -> Live:
+        return Live(live=True)
+
+    async def ready(self, response: Response) -> Readiness:
+        """503 with the same document where films are not taken."""
+        state = Readiness(
+            ready=self._keeper.ready and not self._admission.closed,
+            torchserve=self._keeper.state,
+            workflow=self._active.name(),
+            in_flight=self._admission.in_flight,
+            waiting=self._admission.waiting,
+            draining=self._admission.closed,
+        )
+        response.status_code = 200 if state.ready else 503
+        return state

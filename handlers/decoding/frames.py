@@ -1,0 +1,205 @@
+"""The compressed frames of DICOM files: out of their fragments, and bytes to samples."""
+
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+from pydicom import uid
+
+from handlers.decoding.codec_process import CodecFault, CodecProcess, CodecTimeout
+from handlers.decoding.dicom_header import UNDEFINED, PixelData
+from handlers.decoding.dicom_layout import Layout, Samples
+from handlers.decoding.jpeg import JpegHeader, jpeg_header, read_jpeg
+from handlers.refusals import RefusedFilm, check_frames
+
+PILLOW = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
+GDCM = (uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+OPENJPEG = (uid.JPEG2000Lossless, uid.JPEG2000)
+COMPRESSED = (uid.RLELossless, *PILLOW, *GDCM, *OPENJPEG)
+
+MAX_FRAGMENTS = 10_000
+"""Of the one frame, its offset table included; 64 MB in the smallest fragments that are seen."""
+MAX_TILES = 1024
+"""Of a JPEG 2000 frame; a decoder keeps state for each."""
+MAX_BOXES = 100
+"""Of a JP2 file, of which there are half a dozen before the codestream."""
+
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_JP2 = b"\0\0\0\x0cjP  "
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", _JP2)
+"""Of a JPEG or JPEG-LS frame, of a JPEG 2000 codestream, of the JP2 file round one."""
+_RUN_LENGTHS = b"\0\0\0\x40\0\0\0"
+"""After the number of segments: the first comes after 64 bytes (PS3.5, G.5)."""
+_LOSSLESS = 0xC3
+_END = b"\xff\xd9"
+"""Of each of them but JP2 (ITU-T T.81, EOI; T.800, EOC)."""
+
+_idle: list[CodecProcess] = []
+_lock = threading.Lock()
+
+
+def frame_of(body: bytes, pixels: PixelData) -> bytes:
+    """The one frame: its fragments, joined (PS3.5, A.4), in defined length or not, or as it lies there without any.
+
+    The first fragment is the offset table, which some writers leave out, as others do the delimiter after the last one.
+    Whether the frame is whole, its decoder sees.
+
+    Raises:
+        RefusedFilm: TruncatedImage, or NotARadiograph for several frames.
+    """
+    end = len(body) if pixels.length == UNDEFINED else pixels.start + pixels.length
+    if end > len(body):
+        raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short")
+    items, place = list[bytes](), pixels.start
+    if body[place : place + 4] != _ITEM:
+        return body[place:end]
+    while body[place : place + 4] == _ITEM and place < end and len(items) < MAX_FRAGMENTS:
+        after = place + 8 + int.from_bytes(body[place + 4 : place + 8], "little")
+        items.append(body[place + 8 : after])
+        place = after
+    fragments = items if len(items) == 1 or items[0].startswith(_STARTS) else items[1:]
+    check_frames(sum(fragment.startswith(_STARTS) or fragment[1:8] == _RUN_LENGTHS for fragment in fragments))
+    frame = b"".join(fragments)
+    ended = body[place : place + 4] == _DELIMITER or end - place < 8
+    if not frame or place > end or not ended:
+        raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short or damaged")
+    return frame
+
+
+def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
+    """[rows, columns] or [rows, columns, 3] uint8 or uint16 of one frame.
+
+    Raises:
+        RefusedFilm: UnreadableImage, TruncatedImage, DecodeTimeout, UnsupportedTransferSyntax (12-bit lossy JPEG).
+    """
+    if syntax == uid.RLELossless:
+        return _run_lengths(frame, layout)
+    if syntax in OPENJPEG:
+        frame = _codestream(frame)
+        header, signed = _jpeg_2000_header(frame)
+    else:
+        header, signed = jpeg_header(frame), False
+    # A decoder allocates what the frame says, so this comes before it.
+    rows, columns, channels = layout.rows, layout.columns, layout.channels
+    if (header.rows, header.columns, header.components) != (rows, columns, channels) or not 2 <= header.precision <= 16:
+        size = f"{header.columns} x {header.rows} px, {header.components} components, {header.precision} bit"
+        said = f"the DICOM header {columns} x {rows} px, {layout.interpretation}"
+        raise RefusedFilm("UnreadableImage", f"the frame says {size}; {said}")
+    if syntax in PILLOW:
+        if header.precision != 8:
+            raise RefusedFilm(
+                "UnsupportedTransferSyntax", f"{syntax.name} of {header.precision} bit: only 8 bit is read"
+            )
+        return np.asarray(read_jpeg(_with_end(frame)[0]).picture)
+    if channels == 3 and (syntax in GDCM or header.precision != 8):
+        raise RefusedFilm("UnsupportedTransferSyntax", f"{syntax.name} of three components is not read")
+    if header.marker == _LOSSLESS and _with_end(frame) != [frame]:  # its decoder makes up what is missing
+        raise RefusedFilm("TruncatedImage", "the lossless JPEG frame has no end marker: it is cut short")
+    request: dict[str, object] = {"codec": "openjpeg" if syntax in OPENJPEG else "gdcm", "syntax": str(syntax)}
+    request |= {"rows": rows, "columns": columns, "precision": header.precision}
+    pixels = next(filter(None, (_in_a_process(whole, request) for whole in _with_end(frame))), b"")
+    if not pixels:
+        raise RefusedFilm("UnreadableImage", "the compressed frame cannot be decoded: cut short or damaged")
+    samples = np.frombuffer(pixels, np.uint8 if header.precision <= 8 else "<u2")
+    if samples.size != rows * columns * channels:
+        raise RefusedFilm("UnreadableImage", f"the frame holds {samples.size} samples, not {rows * columns * channels}")
+    if signed and header.precision <= 8 and layout.stored > 8:
+        samples = samples.view(np.int8).astype(np.int16).view(np.uint16)
+    return samples.reshape((rows, columns, channels) if channels > 1 else (rows, columns))
+
+
+def _codestream(frame: bytes) -> bytes:
+    """A JPEG 2000 codestream, out of the boxes of a JP2 file (ITU-T T.800, annex I), if it is one."""
+    place, boxes = 0, 0
+    while frame.startswith(_JP2) and boxes < MAX_BOXES and place + 8 <= len(frame):
+        length, start = int.from_bytes(frame[place : place + 4], "big"), place + 8
+        if length == 1:
+            length, start = int.from_bytes(frame[place + 8 : place + 16], "big"), place + 16
+        end = place + length if length else len(frame)
+        if frame[place + 4 : place + 8] == b"jp2c":
+            frame = frame[start:end]
+            break
+        place, boxes = max(end, place + 8), boxes + 1
+    return frame
+
+
+def _with_end(frame: bytes) -> list[bytes]:
+    """The frame, as it may have been before it lost its end marker: a zero byte after it may be padding.
+
+    Without the marker some decoders decode nothing; with it, nothing that is not whole.
+    """
+    if frame.rstrip(b"\0\xff").endswith(_END):
+        return [frame]
+    return [frame + _END] + [frame[:-1] + _END] * frame.endswith(b"\0")
+
+
+def _jpeg_2000_header(frame: bytes) -> tuple[JpegHeader, bool]:
+    """Marker SIZ, which comes first (ITU-T T.800, A.5.1), and whether samples are signed."""
+    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 43:
+        raise RefusedFilm("UnreadableImage", "the frame is no JPEG 2000 codestream")
+    width, height, left, top, tile_width, tile_height, tile_left, tile_top, components, depth, across, down = (
+        struct.unpack_from(">8IH3B", frame, 8)
+    )
+    if across != 1 or down != 1 or not tile_width or not tile_height:
+        raise RefusedFilm("UnreadableImage", "the frame's JPEG 2000 header makes no picture")
+    tiles = -(-(width - tile_left) // tile_width) * -(-(height - tile_top) // tile_height)
+    if tiles > MAX_TILES:
+        raise RefusedFilm("ImageTooLarge", f"a JPEG 2000 frame of {tiles} tiles: at most {MAX_TILES} are read")
+    return JpegHeader(height - top, width - left, components, (depth & 0x7F) + 1), depth > 0x7F
+
+
+def _run_lengths(frame: bytes, layout: Layout) -> Samples:
+    """PackBits, one segment per byte of a sample, the most significant first (PS3.5, annex G)."""
+    if len(frame) < 64:
+        raise RefusedFilm("TruncatedImage", "the RLE frame is cut short")
+    rows, columns, width = layout.rows, layout.columns, layout.allocated // 8 * layout.channels
+    number, *offsets = struct.unpack_from("<16I", frame)
+    if number != width:
+        raise RefusedFilm("UnreadableImage", f"the RLE frame has {number} segments: {8 * width} bit have {width}")
+    ends = [*offsets[1:number], len(frame)]
+    try:
+        # As one long row, since some writers let a run go on in the next.
+        planes = [
+            np.asarray(Image.frombytes("L", (rows * columns, 1), frame[start:end], "packbits", "L"))[0]
+            for start, end in zip(offsets, ends, strict=False)
+        ]
+    except ValueError as fault:
+        raise RefusedFilm("TruncatedImage", "the RLE frame is cut short or damaged") from fault
+    if number == 1:
+        return planes[0].reshape(rows, columns)
+    if layout.channels == 3:
+        return np.stack(planes, axis=-1).reshape(rows, columns, 3)
+    samples = np.empty((rows * columns, 2), np.uint8)
+    samples[:, 1], samples[:, 0] = planes
+    return samples.view("<u2").reshape(rows, columns)
+
+
+def _in_a_process(frame: bytes, request: dict[str, object]) -> bytes:
+    """The frame's pixels; empty where it cannot be decoded."""
+    try:
+        with _codec_process() as process:
+            pixels = process.decode(frame, request)
+    except CodecTimeout as fault:
+        raise RefusedFilm("DecodeTimeout", "the compressed frame takes too long to decode") from fault
+    except CodecFault as fault:
+        raise RefusedFilm("UnreadableImage", "the compressed frame breaks its decoder") from fault
+    return pixels
+
+
+@contextmanager
+def _codec_process() -> Iterator[CodecProcess]:
+    """One that no other thread has, started on first need and kept for the next film."""
+    with _lock:
+        process = _idle.pop() if _idle else None
+    if process is None or not process.alive:
+        process = CodecProcess()
+    try:
+        yield process
+    except BaseException:
+        process.close()  # what it still may answer belongs to no later film
+        raise
+    with _lock:
+        _idle.append(process)

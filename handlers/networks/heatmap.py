@@ -1,0 +1,102 @@
+"""Heatmaps for the films whose sender asked for them: relevance maps as PNG in the film's coordinates."""
+
+import logging
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from handlers.findings import FINDINGS
+from handlers.networks.explain import relevance
+from handlers.networks.vit import Vit
+
+PRESENT = "all-present"
+"""Instead of names: the findings that the report calls present."""
+LONGEST = 2560
+"""px. A larger film's map has this longer side, in the film's proportions; at it a PNG takes some 50 ms."""
+FILMS_AT_ONCE = 2
+"""A ViT-B/16 takes some 170 MB each, activations included, and on a CPU a second each: time is looked at between."""
+SECONDS = 8.0
+"""For all maps of a batch, whose other films wait; the gateway restarts a TorchServe that is silent for long."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The heatmaps of one film.
+
+    Attributes:
+        pixels: [S, S] uint8, as the ViT saw them.
+        findings: each once.
+        shape: the film's own rows and columns.
+    """
+
+    pixels: NDArray[np.uint8]
+    findings: Sequence[str]
+    shape: tuple[int, int]
+
+
+def findings_asked(option: str) -> tuple[str, ...]:
+    """``Effusion,Mass`` -> the two, each once; ``all-present`` -> none, which stands for those that are present.
+
+    Raises:
+        ValueError: a name that is not one of the 14.
+    """
+    if option == PRESENT:
+        return ()
+    names = tuple(dict.fromkeys(option.split(",")))
+    for name in names:
+        if name not in FINDINGS:
+            raise ValueError(f"no heatmap of {name[:40]!r}: name {', '.join(FINDINGS)}, or '{PRESENT}'")
+    return names
+
+
+def heatmaps_of(vit: Vit, films: Sequence[Wanted]) -> list[dict[str, str]]:
+    """A PNG in base64 per finding, for each film. It does not raise.
+
+    A map that fails, or for which no time is left, is missing and stands in the log. Time goes first to findings that
+    are wanted by films that want few.
+    """
+    maps: list[dict[str, str]] = [{} for _ in films]
+    wanted = {name: [at for at, film in enumerate(films) if name in film.findings] for name in FINDINGS}
+    order = sorted(filter(wanted.get, FINDINGS), key=lambda name: min(len(films[at].findings) for at in wanted[name]))
+    end = time.monotonic() + SECONDS
+    for name in order:
+        for start in range(0, len(wanted[name]), FILMS_AT_ONCE):
+            if time.monotonic() >= end:
+                break
+            places = wanted[name][start : start + FILMS_AT_ONCE]
+            try:
+                found = relevance(vit, np.stack([films[at].pixels for at in places]), FINDINGS.index(name))
+                for at, heatmap in zip(places, found, strict=True):
+                    maps[at][name] = b64encode(to_png(heatmap, films[at].shape)).decode()
+            except Exception:
+                logger.exception("no heatmap of %s for %d films", name, len(places))
+    asked, made = (sum(map(len, lists)) for lists in (wanted.values(), maps))
+    if made < asked:
+        logger.warning(
+            "%d of %d heatmaps are missing; there are %g s for those of a batch", asked - made, asked, SECONDS
+        )
+    return maps
+
+
+def to_png(heatmap: NDArray[np.float32], shape: tuple[int, int]) -> bytes:
+    """[S, S] in [0, 1] -> 8-bit grey PNG, 255 for 1, of the film's own rows and columns up to ``LONGEST`` a side.
+
+    The model sees the whole film squeezed into its square (``handlers.decoding.image.to_pixels``), so the square
+    stretched to the film's shape lies on it pixel by pixel.
+    """
+    scale = min(1.0, LONGEST / max(shape))
+    rows, columns = (max(1, round(side * scale)) for side in shape)
+    grey = Image.fromarray(np.rint(heatmap * 255.0).astype(np.uint8))
+    png = BytesIO()
+    # Run lengths: on a smooth map half the size of level 1's own search, and not slower.
+    grey.resize((columns, rows), Image.Resampling.BILINEAR).save(png, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return png.getvalue()

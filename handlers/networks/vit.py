@@ -1,0 +1,143 @@
+"""A trained ViT in evaluation mode: pixels in, probabilities out."""
+
+import json
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import ViTForImageClassification
+from transformers.utils.logging import disable_progress_bar
+
+from handlers.calibration import UNCALIBRATED, Platt, calibrated
+from handlers.networks.onednn import compute_by_onednn
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+"""The transformers file that holds a checkpoint's image size, mean and std."""
+COMPUTING = 5
+"""Nice value of the threads that compute."""
+THREADS = torch.get_num_threads()
+"""Processor cores that torch was given: all of them, or OMP_NUM_THREADS."""
+BROKEN = 70
+"""Exit code of a worker that computes no more (EX_SOFTWARE, sysexits.h)."""
+AT_ONCE = 2
+"""Films that a core takes through the layers together: with more, their activations leave its cache."""
+
+logger = logging.getLogger(__name__)
+
+
+def serving_device(gpu: int | None = None) -> torch.device:
+    """The given GPU, or the first one, or the CPU where there is none."""
+    return torch.device("cuda", gpu or 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def serving_dtype(device: torch.device, on_cpu: str = "float32") -> torch.dtype:
+    """What is asked for on the CPU; bfloat16 on a GPU that has it, float16 on an older one."""
+    if device.type != "cuda":
+        return torch.bfloat16 if on_cpu == "bfloat16" else torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def give_way() -> None:
+    """Lets the threads that pass films on go before this one, which computes for a second at a stretch.
+
+    On Linux a thread has a nice value of its own (sched(7)), elsewhere nothing changes.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(COMPUTING, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+class Vit:
+    """One stage's network, loaded from a checkpoint folder or an unpacked archive (the same three files).
+
+    Args:
+        folder: holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+        device: where it runs.
+        dtype: of weights and activations; ``serving_dtype(device)`` unless told.
+        calibration: one per label, in order; a checkpoint as trained has none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        calibration: Sequence[Platt] | None = None,
+    ) -> None:
+        disable_progress_bar()  # its lines would go to the server's log
+        self.device, self.dtype = device, dtype or serving_dtype(device)
+        self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
+        self.model.eval().to(device)
+        if device.type == "cpu":
+            compute_by_onednn(self.model)
+        # Between -4 and 4 bfloat16 has some thousand values: logits would tie, and no threshold could part them.
+        self.model.classifier.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+        self.calibration = calibration
+        preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
+        self.image_size = int(preprocessor["size"]["height"])
+        self._lanes = ThreadPoolExecutor(THREADS, "vit", give_way) if device.type == "cpu" and THREADS > 1 else None
+        self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
+
+    def probabilities(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], calibrated, one column per label; ``busy`` as in ``logits``."""
+        logits = self.logits(pixels, busy)
+        return calibrated(logits, self.calibration or [UNCALIBRATED] * logits.shape[1])
+
+    def logits(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on.
+
+        On a CPU a batch is cut into parts of some films, as many for each core, each with one thread: threads that
+        share a matrix wait for each other at every layer, spinning, and the two stages' processes share the cores.
+
+        Args:
+            pixels: the films.
+            busy: other films are under way, so that a single one had better take a single core, too.
+        """
+        if self._lanes is None or (len(pixels) == 1 and not busy):
+            return self._forward(pixels, THREADS)
+        rounds = math.ceil(len(pixels) / (AT_ONCE * THREADS))
+        parts = np.array_split(pixels, min(rounds * THREADS, len(pixels)))
+        return np.concatenate(list(self._lanes.map(self._forward, parts, [1] * len(parts))))
+
+    @torch.inference_mode()
+    def _forward(self, pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+        if self._lanes is not None:
+            torch.set_num_threads(threads)
+        return self.model(pixel_values=self.inputs(pixels)).logits.cpu().numpy()
+
+    def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""
+        grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
+        return ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)
+
+    def version(self, name: str) -> str:
+        """The model's version, with the precision as build metadata (semver.org, item 10) where it is not float32."""
+        if self.dtype == torch.float32:
+            return name
+        return f"{name}{'.' if '+' in name else '+'}{str(self.dtype).removeprefix('torch.')}"
+
+    def warm_up(self) -> None:
+        """Runs one blank film, so that the first real one does not pay for lazy initialisation."""
+        self.logits(np.zeros((1, self.image_size, self.image_size), np.uint8))
+
+    def end_if_broken(self) -> None:
+        """Ends this process where not even a blank film can be computed, as after the loss of its GPU.
+
+        A CUDA error stays with its process for good; TorchServe starts another worker in the place of one that ends.
+        """
+        try:
+            self.warm_up()
+        except Exception:
+            logger.critical("the model computes no more on %s: this worker ends", self.device, exc_info=True)
+            logging.shutdown()
+            os._exit(BROKEN)

@@ -1,0 +1,86 @@
+"""Tables and lists of films as the commands compare them: cells as text, films by one spelling of their names."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from workflows.files.text_files import DataError, film_name, film_path, read_list, read_table
+
+IMAGE = "Image Index"
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Every cell as text, an empty one as ``""``; the index holds the row of the file, where the header is row 1.
+
+    Raises:
+        DataError: no table, or one that is damaged; the message names the row.
+        FileNotFoundError: there is no such file.
+    """
+    table = read_table(path)
+    named = [place for place, name in enumerate(table.columns) if name]
+    cells = [[row[place] for place in named] for row in table.rows]
+    return pd.DataFrame(cells, table.numbers, [table.columns[place] for place in named], dtype=str)
+
+
+def read_film_table(path: Path, column: str = IMAGE) -> pd.DataFrame:
+    """The same, with the films of ``column`` as ``film_names`` spells them.
+
+    Raises:
+        DataError: as ``read_csv``; no such column, no rows, or a row that names no film.
+        FileNotFoundError: there is no such file.
+    """
+    table = read_csv(path)
+    require_columns(path, table, [column])
+    if not len(table):
+        raise DataError(f"{path}: the table has no rows")
+    refuse_blank(path, table, column)
+    table[column] = film_names(table[column])
+    return table
+
+
+def read_film_list(path: Path) -> list[str]:
+    """The films of a list like NIH's ``test_list.txt``, in its order, as ``film_names`` spells them.
+
+    Raises:
+        DataError: no text, or a list that names no film.
+        FileNotFoundError: there is no such file.
+    """
+    return film_names(pd.Series(read_list(path), dtype=str)).tolist()
+
+
+def film_names(texts: "pd.Series[str]") -> "pd.Series[str]":
+    """Bare names, as in NIH's table; the whole paths where films share one and each has a folder to tell it by."""
+    paths = texts.map(film_path)
+    bare = texts.map(film_name)
+    shared = (paths.groupby(bare).transform("nunique") > 1) & ~bare.isin(paths)
+    return bare.where(~shared, paths)
+
+
+def require_columns(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    """Raises DataError that names the columns that the table lacks, and those that it has."""
+    missing = [name for name in columns if name not in table]
+    if missing:
+        lacking = f"{', '.join(map(repr, missing))} {'are' if missing[1:] else 'is'} missing"
+        raise DataError(f"{path} row 1: {lacking}; the columns are {table.columns.tolist()[:12]}")
+
+
+def refuse_blank(path: Path, table: pd.DataFrame, column: str) -> None:
+    """Raises DataError that names the first row whose cell is empty."""
+    blank = table.index[table[column] == ""].tolist()
+    if blank:
+        more = f", nor do {len(blank) - 1} more below it" if blank[1:] else ""
+        raise DataError(f"{path} row {blank[0]}: it has nothing under {column!r}{more}")
+
+
+def refuse_twice(where: object, images: "pd.Series[str]") -> None:
+    """Raises DataError where a film has more than one row."""
+    twice = images[images.duplicated()]
+    if len(twice):
+        first = f"the first in row {twice.index[0]}: {twice.tolist()[:10]}"
+        raise DataError(f"{where}: {len(twice)} films are listed twice, {first}")
+
+
+def find_column(table: pd.DataFrame, name: str, prefix: str = "") -> str | None:
+    """The column of a finding, with ``_`` or a blank between its words; None where there is none."""
+    spellings = (f"{prefix}{name}", f"{prefix}{name.replace('_', ' ')}")
+    return next((spelling for spelling in spellings if spelling in table), None)

@@ -1,0 +1,1 @@
+"""How good a model's probabilities are, and the operating points that follow."""

@@ -1,0 +1,122 @@
+"""Labels that radiologists gave to the films, instead of those that NIH mined from its reports.
+
+The form is that of Google's *ChestX-ray14 Expert Labels: All Findings* (``all_findings_expert_labels_test_labels.csv``:
+810 PA films of NIH's test list). Its labels are the majority of three radiologists (Nabulsi Z et al., Deep learning for
+distinguishing normal versus abnormal chest radiographs, Scientific Reports 2021).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from handlers.findings import FINDINGS
+from handlers.reading import FINDING
+from training.data.tables import find_column, read_film_table, refuse_blank, refuse_twice, require_columns
+from training.evaluation.predictions import Predictions
+from workflows.files.text_files import DataError
+
+IMAGE, READER, ABNORMAL = "Image ID", "Reader ID", "Abnormal"
+DESCRIPTION = {IMAGE, READER, "Patient ID"}
+ANSWERS = {"YES": 1, "NO": 0, "1": 1, "0": 0}
+"""The table of single readers has 1 and 0 under ``Abnormal``, and YES and NO under the findings."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What somebody said of films.
+
+    Attributes:
+        path: the table.
+        names: L of them: ``Finding`` for the table's ``Abnormal``, then findings in NIH's order.
+        images: [N] file names.
+        targets: [N, L] in {0, 1}.
+        lacking: the names that the table has no column for.
+        ignored: the table's columns that are none of ours.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    images: NDArray[np.str_]
+    targets: NDArray[np.int8]
+    lacking: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def column(self, name: str) -> "pd.Series[int]":
+        """One name's targets, by film."""
+        return pd.Series(self.targets[:, self.names.index(name)], index=self.images)
+
+
+def read_labels(path: Path) -> Labels:
+    """One row a film: ``Image ID``, ``Abnormal`` and the findings, YES or NO.
+
+    Raises:
+        DataError: no ``Image ID``, no column to score, a cell that is neither YES nor NO, or a film listed twice.
+        FileNotFoundError: no such file.
+    """
+    table = read_film_table(path, IMAGE)
+    refuse_twice(path, table[IMAGE])
+    return _labels(path, table)
+
+
+def read_readers(path: Path) -> dict[str, Labels]:
+    """One row a film and reader -> each reader's own labels, by ``Reader ID``.
+
+    Raises:
+        DataError: as ``read_labels``; a film listed twice for one reader.
+        FileNotFoundError: no such file.
+    """
+    table = read_film_table(path, IMAGE)
+    require_columns(path, table, [READER])
+    refuse_blank(path, table, READER)
+    everything = _labels(path, table)
+    readers = {}
+    for reader in sorted(table[READER].unique()):
+        own = np.flatnonzero(table[READER] == reader)
+        refuse_twice(f"{path}, reader {reader}", table[IMAGE].iloc[own])
+        readers[str(reader)] = replace(everything, images=everything.images[own], targets=everything.targets[own])
+    return readers
+
+
+def relabel(predictions: Predictions, labels: Labels) -> Predictions:
+    """The predictions on the labelled films, scored against these labels, in the columns that both have.
+
+    Raises:
+        DataError: no film or no column in common.
+    """
+    names = [name for name in predictions.names if name in labels.names]
+    if not names:
+        raise DataError(f"{labels.path} and {predictions.path} have no column in common to score")
+    rows = pd.Index(labels.images).get_indexer(pd.Index(predictions.images))
+    labelled = np.flatnonzero(rows >= 0)
+    if not len(labelled):
+        raise DataError(f"{labels.path} and {predictions.path} have no film in common")
+    columns = [labels.names.index(name) for name in names]
+    return replace(predictions.only(names).films(labelled), targets=labels.targets[rows[labelled]][:, columns])
+
+
+def _labels(path: Path, table: pd.DataFrame) -> Labels:
+    headers = {FINDING: ABNORMAL} | {name: name for name in FINDINGS}
+    found = {name: find_column(table, header) for name, header in headers.items()}
+    columns = {name: column for name, column in found.items() if column}
+    if not columns:
+        raise DataError(f"{path}: neither {ABNORMAL!r} nor any of the 14 findings is a column")
+    return Labels(
+        path=path,
+        names=tuple(columns),
+        images=table[IMAGE].to_numpy(dtype=str),
+        targets=np.stack([_answers(path, table, column) for column in columns.values()], axis=1),
+        lacking=tuple(name for name in headers if name not in columns),
+        ignored=tuple(column for column in table.columns.tolist() if column not in {*columns.values(), *DESCRIPTION}),
+    )
+
+
+def _answers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int8]:
+    answers = table[column].str.upper().map(ANSWERS)
+    wrong = table[answers.isna()]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise DataError(f"{path} row {row.name} ({row[IMAGE]}), column {column!r}: {row[column]!r} is not YES or NO")
+    return answers.to_numpy().astype(np.int8)

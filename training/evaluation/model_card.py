@@ -1,0 +1,326 @@
+"""The model card of a store's two archives, in the convention of Hugging Face's hub.
+
+    python -m training.evaluation.model_card --store model_store --out model_store/MODEL_CARD.md
+
+Everything in it is from the two .mar files themselves: no run folder, no films, no network. The sections are those of
+the hub's own template (Mitchell et al., *Model cards for model reporting*, FAT* 2019), the front matter its metadata.
+"""
+
+import argparse
+import json
+import math
+import re
+import struct
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from handlers.findings import FINDINGS
+from workflows import command_line
+from workflows.active import WORKFLOW
+from workflows.files.atomic import write_text
+from workflows.register import archives_of
+from workflows.sums import sha256_of
+
+NAME = "CXR Cascade"
+HERE = Path(__file__).parent
+WAYS = ("ungated", "gated", "soft")
+
+MARKUP = re.compile(r"[\\`*\[\]<>|#&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What may mean something in Markdown inside a line."""
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""Of a model on the hub; any other backbone is a folder of somebody's disk."""
+
+
+class CardError(Exception):
+    """The archives are missing, or do not say what a card needs; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One stage's .mar file.
+
+    Attributes:
+        file: its name.
+        megabytes: its size.
+        sha256: of the file, in hexadecimal.
+        packed: the day on which it was packed, ISO 8601.
+        parameters: how many numbers its weights are.
+        architecture: ``config.json`` of transformers.
+        metadata: ``metadata.json``, ``handlers.metadata.Metadata`` as plain JSON: that class would bring PyTorch along.
+    """
+
+    file: str
+    megabytes: float
+    sha256: str
+    packed: str
+    parameters: int
+    architecture: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluation.model_card", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
+    parser.add_argument("--workflow", default=WORKFLOW, help="whose two models (%(default)s)")
+    parser.add_argument("--out", type=Path, help="file to write; printed unless told")
+    chosen = parser.parse_args()
+    try:
+        card = model_card(chosen.store, chosen.workflow)
+    except CardError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    if chosen.out is None:
+        print(card)
+        return 0
+    write_text(chosen.out, card)
+    print(chosen.out)
+    return 0
+
+
+def model_card(store: Path, workflow: str = WORKFLOW) -> str:
+    """Markdown with YAML front matter.
+
+    Raises:
+        CardError: an archive is missing, is none of this project's, or is of an older form.
+    """
+    front_matter, body = _write(store, workflow)
+    return f"---\n{front_matter}\n---\n\n{body}"
+
+
+def model_card_html(store: Path, workflow: str = WORKFLOW) -> str:
+    """The card as one page that loads nothing else. Raises CardError as ``model_card`` does.
+
+    Both archives are read whole for their sums: keep the page for as long as the files are the same.
+    """
+    body = Markup(_markdown().render(_write(store, workflow)[1]))  # the renderer has escaped it
+    page = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
+    return page.get_template("model_card.html.j2").render(name=NAME, body=body)
+
+
+def read_archive(path: Path) -> Archive:
+    """Raises CardError where the file is missing or is no archive of this project's."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+            return Archive(
+                file=path.name,
+                megabytes=path.stat().st_size / 1e6,
+                sha256=sha256_of(path),
+                packed=datetime.strptime(manifest["createdOn"], "%d/%m/%Y %H:%M:%S").date().isoformat(),
+                parameters=_count_parameters(packed, manifest["model"]["serializedFile"]),
+                architecture=json.loads(packed.read("config.json")),
+                metadata=json.loads(packed.read("metadata.json")),
+            )
+    except FileNotFoundError:
+        raise CardError(f"{path} is not there: run 'make archive' first, or correct --store") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, struct.error) as fault:
+        raise CardError(f"{path} is no archive of this project's ({fault}): run 'make archive' again") from fault
+
+
+def _write(store: Path, workflow: str) -> tuple[str, str]:
+    """Front matter and body."""
+    binary, disease = (read_archive(store / name) for name in archives_of(workflow)[:2])
+    try:
+        return _front_matter(binary, disease).to_yaml(), _body(binary, disease)
+    except (KeyError, UndefinedError) as fault:
+        raise CardError(
+            f"{store / binary.file} and {disease.file} say too little for a card ({fault}): they are of an older form. "
+            "Run 'make archive' again"
+        ) from fault
+
+
+def _count_parameters(packed: zipfile.ZipFile, file: str) -> int:
+    """From the header alone: its length in 8 bytes, little-endian, then JSON (the safetensors format)."""
+    with packed.open(file) as weights:
+        (length,) = struct.unpack("<Q", weights.read(8))
+        header = json.loads(weights.read(length))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def _front_matter(binary: Archive, disease: Archive) -> ModelCardData:
+    data = disease.metadata["data"]
+    models = [one.metadata["training"]["model"] for one in (binary, disease)]
+    backbones = {model["backbone"] for model in models if not model["sizes"] and HUB_NAME.fullmatch(model["backbone"])}
+    return ModelCardData(
+        model_name=NAME,
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        tags=[
+            "chest-x-ray",
+            "radiology",
+            "medical",
+            "vit",
+            "torchserve",
+            *(["synthetic"] if data["synthetic"] else []),
+        ],
+        datasets=[data["folder"]],
+        base_model=sorted(backbones) or None,
+        metrics=["roc_auc", "recall", "specificity"],
+        eval_results=_results(binary.metadata["metrics"], disease.metadata["metrics"], data),
+    )
+
+
+def _results(binary: dict[str, Any], disease: dict[str, Any], data: dict[str, Any]) -> list[EvalResult]:
+    """What the hub shows beside a card; a figure that could not be had is left out."""
+    stage_1, stage_2 = binary["test"]["binary"], disease["test"]
+    figures = [
+        ("roc_auc", "AUC of any finding (stage 1)", stage_1["auc"]),
+        ("recall", "Sensitivity to any finding (stage 1, as served)", stage_1["sensitivity"]),
+        ("specificity", "Specificity to any finding (stage 1, as served)", stage_1["specificity"]),
+        *(("roc_auc", f"Mean AUC of the 14 findings, {way}", stage_2["mean_auc"][way]) for way in WAYS),
+        *(("roc_auc", f"AUC of {_words(name)}, gated", stage_2["diseases"][name]["gated"]) for name in FINDINGS),
+    ]
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Findings on frontal chest radiographs",
+            dataset_type=data["folder"],
+            dataset_name=f"{data['folder']} (synthetic films)" if data["synthetic"] else data["folder"],
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for kind, name, value in figures
+        if value is not None
+    ]
+
+
+def _body(binary: Archive, disease: Archive) -> str:
+    metrics = {"binary": binary.metadata["metrics"], "disease": disease.metadata["metrics"]}
+    gate = metrics["binary"]["gate"]
+    return (
+        _templates()
+        .get_template("model_card.md.j2")
+        .render(
+            name=NAME,
+            archives={"binary": binary, "disease": disease},
+            data=disease.metadata["data"],
+            stage_1=metrics["binary"]["test"]["binary"],
+            stage_2=metrics["disease"]["test"],
+            intervals={**metrics["binary"]["intervals"], **metrics["disease"]["intervals"]},
+            thresholds={**binary.metadata["thresholds"], **disease.metadata["thresholds"]},
+            gate=gate,
+            gate_row=next(row for row in gate["table"] if row["sensitivity"] == gate["sensitivity"]),
+            prevalence={
+                "validation": metrics["binary"]["validation"]["binary"]["prevalence"],
+                "test": metrics["binary"]["test"]["binary"]["prevalence"],
+            },
+            errors={
+                split: {
+                    "any finding (stage 1)": of["Finding"],
+                    "mean of the 14": _mean_error(list(metrics["disease"]["calibration_error"][split].values())),
+                }
+                for split, of in metrics["binary"]["calibration_error"].items()
+            },
+            uncalibrated=[*metrics["binary"]["uncalibrated"], *metrics["disease"]["uncalibrated"]],
+            subgroups=metrics["disease"]["subgroups"],
+            site=binary.metadata["recalibrated"],
+            findings=FINDINGS,
+            ways=WAYS,
+        )
+    )
+
+
+def _mean_error(labels: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """``ece`` and ``brier``, before and after, on average over labels."""
+    return {
+        measure: {way: sum(one[measure][way] for one in labels) / len(labels) for way in ("before", "after")}
+        for measure in ("ece", "brier")
+    }
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_escape,
+    )
+    shown = {"area": _area, "share": _share, "percent": _percent, "signed": _signed, "count": _count, "words": _words}
+    templates.filters.update(shown, start=_start, precision=_precision)
+    return templates
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """CommonMark and tables. A wide table scrolls by itself; numbers are aligned by class, not by style attribute."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+    def open_table(*_: Any) -> str:
+        return '<div class="scroll" role="group" aria-label="table, may scroll sideways" tabindex="0"><table>\n'
+
+    def open_cell(_: Any, tokens: Sequence[Any], place: int, *__: Any) -> str:
+        token = tokens[place]
+        return f'<{token.tag} class="number">' if "right" in str(token.attrGet("style")) else f"<{token.tag}>"
+
+    markdown.add_render_rule("table_open", open_table)
+    markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    markdown.add_render_rule("th_open", open_cell)
+    markdown.add_render_rule("td_open", open_cell)
+    return markdown
+
+
+def _escape(value: Any) -> Any:
+    """Text from an archive stays text, whatever is in it."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(value.split())) if isinstance(value, str) else value
+
+
+def _area(of: dict[str, float | None] | None) -> str:
+    if of is None or of["value"] is None:
+        return "–"
+    return f"{of['value']:.3f}" + ("" if of["low"] is None else f" ({of['low']:.3f}–{of['high']:.3f})")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _start(training: dict[str, Any]) -> str:
+    """What the weights were before the first epoch, of a resolved training configuration; of a path its last name."""
+    model = training["model"]
+    start = training["start"] or ("random weights" if model["sizes"] else model["backbone"])
+    return Path(start).name if Path(start).is_absolute() else start
+
+
+def _precision(name: str) -> str:
+    """Of ``accelerate``: ``no``, ``bf16`` or ``fp16``."""
+    return "float32" if name == "no" else f"{name}, mixed"
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,137 @@
+"""Reads a predictions table, from any model, beside NIH's metadata table; the films themselves are not needed."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from handlers.findings import FINDINGS
+from handlers.reading import FINDING
+from training.data.films import read_table
+from training.data.labels import any_finding
+from training.data.tables import IMAGE, find_column, read_film_table, refuse_twice
+from workflows.files.text_files import DataError
+
+ERROR = "error"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Films in the order of the predictions table, with the targets that they are scored against.
+
+    Attributes:
+        path: the predictions table.
+        names: L of them: ``Finding`` where the table has it (stage 1), then findings in NIH's order.
+        images: [N] file names.
+        patients: [N].
+        targets: [N, L] in {0, 1}.
+        scores: [N, L] in [0, 1].
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    images: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    targets: NDArray[np.int8]
+    scores: NDArray[np.float64]
+
+    def only(self, names: Sequence[str]) -> "Predictions":
+        """The same films, these columns."""
+        columns = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), targets=self.targets[:, columns], scores=self.scores[:, columns])
+
+    def films(self, rows: NDArray[np.int64]) -> "Predictions":
+        """The same columns, these rows."""
+        parts = {part: getattr(self, part)[rows] for part in ("images", "patients", "targets", "scores")}
+        return replace(self, **parts)
+
+
+def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None) -> Predictions:
+    """Reads a table of probabilities, with NIH's labels as its targets.
+
+    Args:
+        path: a CSV with ``Image Index`` and a column for each finding, called ``Effusion`` or ``prob_Effusion`` (where
+            both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
+            1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
+            named in the log. Other columns are ignored.
+        data: folder with NIH's metadata table.
+        listed: score these films only, as ``read_film_list`` names them; every film of the table unless told.
+
+    Raises:
+        DataError: the table is damaged, a column is missing, a value is no probability, a film is listed twice or
+            unknown to the metadata table, or a listed film has no row or was refused.
+        FileNotFoundError: no such file.
+        LabelError: the metadata table has an unknown finding.
+    """
+    table = read_film_table(path)
+    columns = _find_columns(path, table)
+    if listed is not None:
+        _require(listed, table[IMAGE], f"{path}: %d of the films to score have no row")
+        table = table[table[IMAGE].isin(listed)]
+    refuse_twice(path, table[IMAGE])
+    table = _leave_out_refused(path, table, list(columns.values()), listed is not None)
+    if not len(table):
+        raise DataError(f"{path}: no film to score")
+    films, diseases = read_table(data)
+    _require(
+        table[IMAGE],
+        films["image"],
+        f"{path}: %d films are not in {data}'s metadata table (--list FILE scores only some)",
+    )
+    rows = pd.Index(films["image"]).get_indexer(pd.Index(table[IMAGE]))
+    targets = np.concatenate([any_finding(diseases), diseases], axis=1)[rows]
+    everything = (FINDING, *FINDINGS)
+    return Predictions(
+        path=path,
+        names=tuple(columns),
+        images=table[IMAGE].to_numpy(dtype=str),
+        patients=films["patient"].to_numpy(dtype=str)[rows],
+        targets=targets[:, [everything.index(name) for name in columns]],
+        scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
+    )
+
+
+def _leave_out_refused(path: Path, table: pd.DataFrame, columns: list[str], listed: bool) -> pd.DataFrame:
+    """Without the rows that say why they have no probabilities; a film that was asked for by name must have them."""
+    if ERROR not in table:
+        return table
+    refused = (table[columns] == "").all(axis=1) & table[ERROR].ne("")
+    if not refused.any():
+        return table
+    films = (table[IMAGE] + " (" + table[ERROR] + ")")[refused].tolist()
+    if listed:
+        raise DataError(f"{path}: {len(films)} of the films to score were refused, the first: {films[:10]}")
+    logger.warning("%s: %d films were refused and are left out, the first: %s", path, len(films), films[:10])
+    return table[~refused]
+
+
+def _find_columns(path: Path, table: pd.DataFrame) -> dict[str, str]:
+    found = {name: find_column(table, name, "prob_") or find_column(table, name) for name in (FINDING, *FINDINGS)}
+    missing = [name for name in FINDINGS if not found[name]]
+    if missing:
+        raise DataError(f"{path}: no column, plain or with 'prob_' before it, for {', '.join(missing)}")
+    return {name: column for name, column in found.items() if column}
+
+
+def _require(films: "Sequence[str] | pd.Series[str]", known: "pd.Series[str]", complaint: str) -> None:
+    lacking = pd.Index(films).difference(pd.Index(known), sort=False).tolist()
+    if lacking:
+        raise DataError(f"{complaint % len(lacking)}, the first: {lacking[:10]}")
+
+
+def _probabilities(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        row = table.iloc[wrong[0]]
+        raise DataError(
+            f"{path} row {row.name} ({row[IMAGE]}), column {column!r}: {row[column]!r} is not a probability in [0, 1]"
+            + (f", nor are {len(wrong) - 1} more below it" if len(wrong) > 1 else "")
+        )
+    return values

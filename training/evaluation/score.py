@@ -1,0 +1,157 @@
+"""Scores a predictions table of any model: AUC and AUPRC with 95% intervals over patients.
+
+    python -m training.evaluate --predictions predictions.csv --data /data/nih --list /data/nih/test_list.txt
+
+``--against OTHER.csv`` adds the paired difference from a second table on the same films, ``--labels`` scores against
+radiologists' labels instead of NIH's, and ``--readers`` sets each reader beside the model.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from handlers.findings import FINDINGS
+from handlers.reading import FINDING
+from training.data.tables import read_film_list
+from training.evaluation.adjudicated import Labels, read_labels, read_readers, relabel
+from training.evaluation.bootstrap import Intervals, intervals, paired_intervals
+from training.evaluation.predictions import Predictions, read_predictions
+from training.evaluation.readers import compare_readers, read_thresholds
+from training.evaluation.score_table import print_scores
+from workflows.files.atomic import write_text
+from workflows.files.text_files import DataError
+
+ARGUMENTS = {
+    "predictions": "CSV: Image Index and a probability for each finding",
+    "data": "folder with NIH's metadata table (no films needed)",
+    "list": "score the films of this list only, e.g. test_list.txt",
+    "against": "a second table, for the paired difference on the same films",
+    "labels": "radiologists' labels instead of NIH's: CSV, YES or NO by Image ID",
+    "readers": "the same by Reader ID too: each reader beside the model",
+    "thresholds": "the model's thresholds.json, for --readers",
+    "out": "write the figures here as JSON",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Adds what scores a table instead of a run; every value is a path."""
+    group = parser.add_argument_group("a predictions table of any model, instead of a run")
+    for name, meaning in ARGUMENTS.items():
+        group.add_argument(f"--{name}", type=Path, help=meaning)
+
+
+def asked(arguments: Namespace) -> bool:
+    """Whether any of these was given."""
+    return any(getattr(arguments, name) is not None for name in ARGUMENTS)
+
+
+def main(arguments: Namespace) -> None:
+    """Prints the scores of ``arguments.predictions`` and writes them to ``arguments.out``.
+
+    Raises:
+        DataError: a table that cannot be scored, or arguments that do not go together.
+        FileNotFoundError: a file that is not there.
+        LabelError: the metadata table has an unknown finding.
+    """
+    if arguments.predictions is None:
+        raise DataError(f"--{', --'.join(list(ARGUMENTS)[1:])} are for --predictions, the table to score")
+    if arguments.data is None:
+        raise DataError("--predictions needs --data, the folder with NIH's metadata table")
+    if arguments.readers and not arguments.labels:
+        raise DataError("--readers needs --labels, the labels that the readers are measured against")
+    if arguments.thresholds and not arguments.readers:
+        raise DataError("--thresholds is for --readers alone: no other figure depends on a threshold")
+    scores = score(
+        arguments.predictions,
+        arguments.data,
+        listed=arguments.list,
+        against=arguments.against,
+        labels=arguments.labels,
+        readers=arguments.readers,
+        thresholds=arguments.thresholds,
+    )
+    print_scores(scores)
+    if arguments.out:
+        write_text(arguments.out, json.dumps(scores, indent=2, allow_nan=False))
+
+
+def score(
+    path: Path,
+    data: Path,
+    listed: Path | None = None,
+    against: Path | None = None,
+    labels: Path | None = None,
+    readers: Path | None = None,
+    thresholds: Path | None = None,
+) -> dict[str, Any]:
+    """What ``--out`` holds: plain JSON, None where a figure cannot be had. The arguments are the files of the command.
+
+    ``scores`` has ``finding`` (stage 1; None where there is no such column) and ``diseases``, each in the form of
+    ``bootstrap.Intervals``; so have ``against`` and ``difference`` (the first table less the second).
+    ``readers`` is a list of ``training.evaluation.readers.Comparison``.
+
+    Raises:
+        DataError: a table that cannot be scored, or a second one without some of the first one's films.
+        FileNotFoundError: a file that is not there.
+        LabelError: the metadata table has an unknown finding.
+    """
+    truth = read_labels(labels) if labels else None
+    first = read_predictions(path, data, read_film_list(listed) if listed else None)
+    scored = relabel(first, truth) if truth else first
+    result: dict[str, Any] = {
+        "predictions": path.name,
+        "data": data.resolve().name,
+        "list": listed.name if listed else None,
+        "films": len(scored.images),
+        "patients": len(np.unique(scored.patients)),
+        "labels": _describe(truth, len(scored.images)) if truth else None,
+        "scores": _by_stage(scored.names, lambda names: _intervals(scored.only(names))),
+    }
+    if against:
+        other = _second(against, data, scored, truth)
+        shared = [name for name in scored.names if name in other.names]
+        second = _by_stage(other.names, lambda names: _intervals(other.only(names)))
+        result["against"] = {"predictions": against.name, **second}
+        result["difference"] = _by_stage(shared, lambda names: _paired(scored.only(names), other.only(names)))
+    if readers:
+        known = read_thresholds(thresholds, scored.names) if thresholds else None
+        compared = compare_readers(scored, read_readers(readers), known)
+        result["readers"] = [asdict(comparison) for comparison in compared]
+    return result
+
+
+def _second(path: Path, data: Path, first: Predictions, truth: Labels | None) -> Predictions:
+    """The second table on the first one's films, in their order."""
+    other = read_predictions(path, data, first.images.tolist())
+    other = relabel(other, truth) if truth else other
+    return other.films(pd.Index(other.images).get_indexer(pd.Index(first.images)))
+
+
+def _by_stage(names: Sequence[str], measure: Callable[[list[str]], Intervals]) -> dict[str, Any]:
+    """Stage 1 apart from the findings, which alone make the mean."""
+    stages = {"finding": [name for name in names if name == FINDING], "diseases": [n for n in names if n in FINDINGS]}
+    return {stage: asdict(measure(columns)) if columns else None for stage, columns in stages.items()}
+
+
+def _intervals(scored: Predictions) -> Intervals:
+    return intervals(scored.targets, scored.scores, scored.patients, scored.names)
+
+
+def _paired(first: Predictions, second: Predictions) -> Intervals:
+    return paired_intervals(first.targets, first.scores, second.scores, first.patients, first.names)
+
+
+def _describe(truth: Labels, scored: int) -> dict[str, Any]:
+    return {
+        "file": truth.path.name,
+        "films": len(truth.images),
+        "films_without_prediction": len(truth.images) - scored,
+        "lacking": list(truth.lacking),
+        "ignored": list(truth.ignored),
+    }

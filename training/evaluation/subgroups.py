@@ -1,0 +1,159 @@
+"""How the cascade does on parts of the test list: by sex, age band and view position.
+
+NIH's table says all three of each film. A patient who was filmed at 59 and at 60 is in both age bands.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from handlers.findings import FINDINGS
+from handlers.reading import FINDING
+from training.data.films import find_table
+from training.data.labels import any_finding
+from training.data.tables import IMAGE, read_film_table, refuse_twice
+from training.evaluation.bootstrap import Interval, intervals
+from training.evaluation.gate import Scored
+from training.evaluation.metrics import joined, rates
+from workflows.files.text_files import DataError
+
+BANDS = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 120}
+"""Age bands by the last year in each; nobody is older than the last of all."""
+OTHER = "other or not known"
+GROUPS = {"sex": ("F", "M", OTHER), "age": (*BANDS, OTHER), "view": ("PA", "AP", OTHER)}
+COLUMNS = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Position"}
+"""What NIH's table calls them."""
+FEWEST = 10
+"""Patients with and without a finding below which its AUC says more of who they are than of the model."""
+
+AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[DWMY]?)")
+IN_A_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """One part of the test list; ``dataclasses.asdict`` turns it into plain JSON.
+
+    Attributes:
+        by: ``sex``, ``age`` or ``view``.
+        group: one of ``GROUPS[by]``.
+        films: number of them; ``patients`` likewise.
+        prevalence: share of films with any finding; None without films.
+        auc: of stage 1, with its 95% interval over patients.
+        sensitivity: of stage 1 at the served threshold; ``specificity`` likewise.
+        mean_auc: of the findings that it can be had of, gated: what is served.
+        findings: how many those are.
+        blank: why the figures are missing; None where they are not.
+    """
+
+    by: str
+    group: str
+    films: int
+    patients: int
+    prevalence: float | None
+    auc: Interval | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    mean_auc: Interval | None = None
+    findings: int = 0
+    blank: str | None = None
+
+
+def age_in_years(text: str) -> float | None:
+    """``"58"``, ``"058Y"`` and, as DICOM writes them, ``"018M"``, ``"006W"``, ``"010D"`` -> years (PS3.5 section 6.2).
+
+    None for anything else and for an age over 120 years: NIH's older table has some of over 400.
+    """
+    found = AGE.fullmatch(text.strip().upper())
+    years = float(found["number"]) / IN_A_YEAR[found["unit"]] if found else None
+    return years if years is not None and years <= max(BANDS.values()) else None
+
+
+def read_traits(folder: Path, images: Sequence[str]) -> pd.DataFrame:
+    """A row per image, in order; columns ``sex``, ``age`` and ``view`` hold each film's group of ``GROUPS``.
+
+    A column that the table lacks, and a value that it cannot mean, are ``OTHER``.
+
+    Raises:
+        DataError: no table, or an image is not in it, or twice.
+    """
+    path = find_table(folder)
+    table = read_film_table(path)
+    refuse_twice(path, table[IMAGE])
+    table = table.set_index(IMAGE)
+    unknown = pd.Index(images).difference(table.index)
+    if len(unknown):
+        raise DataError(f"{path}: {len(unknown)} test films are not in it, the first: {unknown[:10].tolist()}")
+    table = table.loc[list(images)]
+    said = {by: table[name] if name in table else pd.Series("", table.index) for by, name in COLUMNS.items()}
+    return pd.DataFrame({by: [_group(by, text) for text in texts] for by, texts in said.items()})
+
+
+def subgroups(traits: pd.DataFrame, patients: NDArray[np.str_], films: Scored, gate: float) -> list[Subgroup]:
+    """Every group of ``GROUPS``; ``OTHER`` only where films are in it.
+
+    Args:
+        traits: [N], of ``read_traits``.
+        patients: [N].
+        films: N of them.
+        gate: stage 1's served threshold.
+    """
+    parts = [
+        _measure(by, group, np.flatnonzero(traits[by].to_numpy() == group), patients, films, gate)
+        for by, groups in GROUPS.items()
+        for group in groups
+    ]
+    return [part for part in parts if part.films or part.group != OTHER]
+
+
+def _group(by: str, text: str) -> str:
+    if by == "age":
+        years = age_in_years(text)
+        return OTHER if years is None else next(band for band, last in BANDS.items() if int(years) <= last)
+    value = text.strip().upper()
+    return value if value in GROUPS[by] else OTHER
+
+
+def _measure(
+    by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.str_], films: Scored, gate: float
+) -> Subgroup:
+    targets, finding, whose = films.targets[rows], films.finding[rows], patients[rows]
+    present = any_finding(targets)
+    counted = Subgroup(
+        by, group, len(rows), len(np.unique(whose)), prevalence=float(present.mean()) if len(rows) else None
+    )
+    if blank := _why_blank(group, present[:, 0], whose):
+        return replace(counted, blank=blank)
+    called = rates(present[:, 0], finding >= gate)
+    served = joined(finding, films.diseases[rows], gate)["gated"]
+    enough = [label for label in range(len(FINDINGS)) if min(_patients_of(targets[:, label], whose)) >= FEWEST]
+    names = [FINDINGS[label] for label in enough]
+    return replace(
+        counted,
+        auc=intervals(present, finding[:, None], whose, [FINDING]).labels[FINDING].auc,
+        sensitivity=called["sensitivity"],
+        specificity=called["specificity"],
+        mean_auc=intervals(targets[:, enough], served[:, enough], whose, names).mean_auc if enough else None,
+        findings=len(enough),
+    )
+
+
+def _why_blank(group: str, present: NDArray[np.int8], patients: NDArray[np.str_]) -> str | None:
+    if not len(patients):
+        return "no test film"
+    if group == OTHER:
+        return "the table does not say, or says what cannot be (an age over 120)"
+    ill, well = _patients_of(present, patients)
+    if min(ill, well) < FEWEST:
+        return f"{ill} patients have a film with a finding, {well} one without; fewer than {FEWEST} give no AUC"
+    return None
+
+
+def _patients_of(present: NDArray[np.int8], patients: NDArray[np.str_]) -> tuple[int, int]:
+    """[N] and [N] -> patients with a film that shows it, patients with one that does not."""
+    return len(np.unique(patients[present == 1])), len(np.unique(patients[present == 0]))

@@ -1,0 +1,97 @@
+"""Which films go into which batch, and their way to the model's input."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.fit.config import ModelConfig
+
+Batch = tuple[Tensor, Tensor]
+
+
+class CachedFilms(Dataset[Batch]):
+    """Rows of the pixel cache with their targets, a whole batch at a time.
+
+    Args:
+        pixels: [N, S, S] uint8.
+        targets: [N, L] int8.
+        rows: the rows of this split.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], targets: NDArray[np.int8], rows: NDArray[np.int64]) -> None:
+        self.pixels, self.targets, self.rows = pixels, targets, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """[B, 1, S, S] uint8 and [B, L] float32."""
+        rows = self.rows[positions]
+        return torch.from_numpy(self.pixels[rows])[:, None], torch.from_numpy(self.targets[rows]).float()
+
+
+class EpochSampler(Sampler[int]):
+    """The same order for the same seed and epoch, whatever came before: a resumed run sees what it would have seen.
+
+    Args:
+        weights: [N] probability weight of each film.
+        draws: films per epoch, drawn with replacement; None takes every film once, shuffled.
+        seed: with the epoch, all that the order depends on.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], draws: int | None, seed: int) -> None:
+        self.weights, self.draws, self.seed, self.epoch = weights, draws, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.draws or len(self.weights)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.draws is None:
+            yield from generator.permutation(len(self.weights)).tolist()
+        else:
+            share = self.weights / self.weights.sum()
+            yield from generator.choice(len(share), self.draws, p=share).tolist()
+
+
+def balancing_weights(targets: NDArray[np.int8]) -> NDArray[np.float64]:
+    """[N, L] -> [N]: a film weighs as its rarest label, a film without any as the films without any.
+
+    For stage 1 this draws as many films with a finding as without.
+    """
+    with_none = targets.sum(axis=1) == 0
+    rarity = 1.0 / np.maximum(targets.sum(axis=0), 1)
+    of_labels = (targets * rarity).max(axis=1)
+    return np.where(with_none, 1.0 / max(int(with_none.sum()), 1), of_labels)
+
+
+def positive_weights(targets: NDArray[np.int8]) -> Tensor:
+    """[N, L] -> [L] float32: negatives per positive, the class weights of the loss; 1 where a label never occurs."""
+    positives = targets.sum(axis=0)
+    weights = np.where(positives > 0, (len(targets) - positives) / np.maximum(positives, 1), 1.0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def loader(films: CachedFilms, sampler: Sampler[int] | None, batch_size: int) -> DataLoader[Batch]:
+    """Batches straight out of the cache; in order where no sampler is given."""
+    return DataLoader(films, batch_size=batch_size, sampler=sampler, collate_fn=_as_is)
+
+
+def model_inputs(films: Tensor, config: ModelConfig) -> Tensor:
+    """[B, 1, S, S] float32 in [0, 1] -> [B, 3, S, S] normalised by the configuration's mean and std."""
+    mean = torch.tensor(config.mean, device=films.device).view(1, 3, 1, 1)
+    std = torch.tensor(config.std, device=films.device).view(1, 3, 1, 1)
+    return (films - mean) / std
+
+
+def _as_is(batch: Any) -> Any:
+    """``CachedFilms`` has collated the batch already."""
+    return batch

@@ -1,0 +1,335 @@
+"""One HTML file on a run: what was measured, on which films, and six films to look at.
+
+    python -m training.report --run runs/demo
+    python -m training.report --run runs/demo --single runs/demo/single/predictions.csv   # the flat model beside it
+
+Reads what ``training.evaluate`` left in the run (and ``localisation.json``, where it is there) and writes the folder
+``report`` into it: ``report.html``, which needs no other file, and its charts as PNGs.
+"""
+
+import argparse
+import base64
+import json
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from handlers.decoding.image import read_film, to_pixels
+from handlers.findings import FINDINGS, NO_FINDING
+from handlers.networks.explain import relevance
+from handlers.networks.vit import Vit, serving_device
+from training.archive import LIBRARIES
+from training.data.films import Films, read_films
+from training.data.splits import SPLITS
+from training.evaluate import LABELS, STAGES, targets_of
+from training.evaluation.bootstrap import Interval, Intervals, intervals, paired_intervals
+from training.evaluation.calibration import class_mean
+from training.evaluation.metrics import Scores, joined
+from training.evaluation.predictions import Predictions, read_predictions
+from training.evaluation.thresholds import UNKNOWN
+from training.report.charts import (
+    draw_aucs,
+    draw_film,
+    draw_histories,
+    draw_labels,
+    draw_pr,
+    draw_reliability,
+    draw_roc,
+    save_chart,
+)
+from workflows.files.atomic import written_folder
+from workflows.files.text_files import DataError, read_json
+
+TEMPLATE = "report.html.j2"
+WAYS = ("ungated", "gated", "soft")
+FINDING = LABELS[0]
+
+Thresholds = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The single model on the cascade's test films.
+
+    Attributes:
+        name: file of its predictions.
+        own: its areas.
+        differences: by way to join the cascade's stages: the cascade's areas less the single model's, paired.
+    """
+
+    name: str
+    own: Intervals
+    differences: dict[str, Intervals]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder with the two stages' runs, evaluated")
+    parser.add_argument("--single", type=Path, help="CSV: a single model's probabilities on the same test films")
+    arguments = parser.parse_args()
+    try:
+        print(report(arguments.run, arguments.single))
+    except (DataError, OSError) as fault:
+        sys.exit(f"error: {fault}")
+
+
+def report(run: Path, single: Path | None = None) -> Path:
+    """Writes ``RUN/report`` anew; returns the path of its ``report.html``.
+
+    Args:
+        run: what ``training.evaluate`` wrote into.
+        single: a predictions table with a row for each of the run's test films.
+
+    Raises:
+        DataError: the evaluation is of an older form, or a table that does not fit the test films.
+        FileNotFoundError: the run has no evaluation or no checkpoint.
+    """
+    evaluation = _read_evaluation(run)
+    configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGES}
+    data = yaml.safe_load(configs["disease"])["data"]
+    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
+    tested = read_predictions(run / "predictions.csv", films.folder)
+    # The table's digits are those of float32, in which the thresholds were taken from such scores.
+    tested.scores[:] = tested.scores.astype(np.float32)
+    compared = _compare(tested, evaluation["thresholds"][FINDING], single, films.folder) if single else None
+
+    localisation = run / "localisation.json"
+    versions = {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, "matplotlib")}}
+    with written_folder(run / "report") as folder:
+        _draw_charts(run, evaluation, films, tested, compared, folder)
+        gallery = _gallery(run, films, tested, evaluation["thresholds"], folder)
+        page = _render(
+            evaluation=evaluation,
+            areas=_areas(evaluation, compared),
+            compared=compared,
+            errors=_mean_errors(evaluation),
+            gallery=gallery,
+            localisation=read_json(localisation) if localisation.exists() else None,
+            images={path.stem: _data_uri(path) for path in sorted(folder.glob("*.png"))},
+            configs=configs,
+            command=shlex.join(
+                [
+                    "python",
+                    "-m",
+                    "training.report",
+                    "--run",
+                    str(run),
+                    *(["--single", str(single)] if single else []),
+                ]
+            ),
+            versions=versions,
+        )
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    return run / "report" / "report.html"
+
+
+def pick_films(
+    targets: NDArray[np.int8], finding: Scores, diseases: Scores, thresholds: Thresholds
+) -> list[tuple[str, int]]:
+    """The gallery's rule: (what the film is an example of, its row), of equals the first in the table.
+
+    True positives: the two films with the highest probability of a finding that is there and reported. Missed: of the
+    films with findings of which the report names none, the two with the lowest p(finding). False alarm: of the films
+    without a finding, the one with the highest probability of a reported one. True negative: of the films without a
+    finding and with nothing reported, the one with the lowest p(finding). A kind may have fewer films than that.
+
+    Args:
+        targets: [N, 14] int8.
+        finding: [N] p(finding).
+        diseases: [N, 14] stage 2 on every film.
+        thresholds: of ``Finding`` and of each finding.
+    """
+    reported = reported_findings(finding, diseases, thresholds)
+    right = reported & (targets == 1)
+    ill, found, named = targets.any(axis=1), right.any(axis=1), reported.any(axis=1)
+    highest_right, highest = (np.where(mask, diseases, 0.0).max(axis=1) for mask in (right, reported))
+    kinds = (
+        ("true positive", found, -highest_right, 2),
+        ("missed", ill & ~found, finding, 2),
+        ("false alarm", ~ill & named, -highest, 1),
+        ("true negative", ~ill & ~named, finding, 1),
+    )
+    return [
+        (kind, int(row))
+        for kind, mask, order, number in kinds
+        for row in np.flatnonzero(mask)[np.argsort(order[mask], kind="stable")][:number]
+    ]
+
+
+def reported_findings(finding: Scores, diseases: Scores, thresholds: Thresholds) -> NDArray[np.bool_]:
+    """[N] and [N, 14] -> [N, 14]: present in the served report."""
+    limits = np.array([thresholds[name] for name in FINDINGS])
+    return np.asarray((finding >= thresholds[FINDING])[:, None] & (diseases >= limits))
+
+
+def _read_evaluation(run: Path) -> dict[str, Any]:
+    path = run / "evaluation.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: python -m training.evaluate --run {run}")
+    evaluation = read_json(path)
+    lacking = [part for part in ("gate", "calibration_error", "intervals") if part not in evaluation]
+    if lacking:
+        raise DataError(
+            f"{path} is of an older form, without {', '.join(lacking)}: python -m training.evaluate --run {run}"
+        )
+    return evaluation
+
+
+def _compare(tested: Predictions, gate: float, single: Path, data: Path) -> Compared:
+    listed = tested.images.tolist()
+    table = read_predictions(single, data, listed).only(FINDINGS)
+    other = table.films(pd.Index(table.images).get_indexer(pd.Index(listed)))
+    ways = joined(tested.scores[:, 0], tested.scores[:, 1:], gate)
+    fixed = other.patients, FINDINGS
+    return Compared(
+        name=single.name,
+        own=intervals(other.targets, other.scores, *fixed),
+        differences={way: paired_intervals(other.targets, ways[way], other.scores, *fixed) for way in WAYS},
+    )
+
+
+def _areas(evaluation: dict[str, Any], compared: Compared | None) -> dict[str, dict[str, Interval]]:
+    """AUC by way and finding, and of the mean."""
+    areas = {}
+    for way in WAYS:
+        known = evaluation["intervals"][way]
+        of = {name: known["labels"][name]["auc"] for name in FINDINGS} | {"mean of 14": known["mean_auc"]}
+        areas[way] = {name: Interval(**one) for name, one in of.items()}
+    if compared:
+        own = {name: compared.own.labels[name].auc for name in FINDINGS} | {"mean of 14": compared.own.mean_auc}
+        areas["single model"] = own
+    return areas
+
+
+def _mean_errors(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """ECE and Brier before and after, by split: stage 1's, and the mean of the 14."""
+    errors = evaluation["calibration_error"]
+    return {split: {"any finding": of[FINDING], "mean of 14": class_mean(of, FINDINGS)} for split, of in errors.items()}
+
+
+def _draw_charts(
+    run: Path,
+    evaluation: dict[str, Any],
+    films: Films,
+    tested: Predictions,
+    compared: Compared | None,
+    folder: Path,
+) -> None:
+    test = evaluation["test"]
+    served = [test["binary"], *(test["served"][name] for name in FINDINGS)]
+    names = ["Any finding (stage 1)", *FINDINGS]
+    counts = {split: _label_counts(films, films.rows(split)) for split in SPLITS}
+    pooled = tested.targets[:, 1:].ravel(), tested.scores[:, 1:].ravel()
+    panels = {"Any finding (stage 1)": (tested.targets[:, 0], tested.scores[:, 0]), "The 14 findings, pooled": pooled}
+    figures = {
+        "labels": draw_labels(counts, {split: len(films.rows(split)) for split in SPLITS}),
+        "roc": draw_roc(names, tested.targets, tested.scores, served),
+        "pr": draw_pr(names, tested.targets, tested.scores, served),
+        "reliability": draw_reliability(panels),
+        "aucs": draw_aucs(_areas(evaluation, compared)),
+    }
+    if histories := _read_histories(run):
+        figures["curves"] = draw_histories(histories)
+    for name, figure in figures.items():
+        save_chart(figure, folder / f"{name}.png", films.synthetic)
+
+
+def _label_counts(films: Films, rows: NDArray[np.int64]) -> dict[str, int]:
+    """Films with each finding, the commonest of the whole folder first, after any and none."""
+    common = np.argsort(-films.diseases.sum(axis=0), kind="stable")
+    some, *each = targets_of(films)[rows].sum(axis=0).tolist()
+    return {"any finding": some, NO_FINDING: len(rows) - some, **{FINDINGS[label]: each[label] for label in common}}
+
+
+def _read_histories(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """Epochs of each stage, and of a joint training, whose epochs lie in the run's own folder."""
+    paths = {"stage 1": run / "binary", "stage 2": run / "disease", "joint training": run}
+    lines = {name: folder / "epochs.jsonl" for name, folder in paths.items()}
+    histories = {
+        name: [json.loads(line) for line in path.read_text().splitlines()]
+        for name, path in lines.items()
+        if path.exists()
+    }
+    return {name: history for name, history in histories.items() if history}
+
+
+def _gallery(
+    run: Path, films: Films, tested: Predictions, thresholds: Thresholds, folder: Path
+) -> list[dict[str, Any]]:
+    """Draws the films of ``pick_films``; returns what the page says of each."""
+    targets, finding, diseases = tested.targets[:, 1:], tested.scores[:, 0], tested.scores[:, 1:]
+    reported = reported_findings(finding, diseases, thresholds)
+    paths = dict(zip(films.table["image"], films.table["path"], strict=True))
+    vit = Vit(run / "disease" / "checkpoint", serving_device())
+    entries = []
+    for number, (kind, row) in enumerate(pick_films(targets, finding, diseases, thresholds), 1):
+        named = np.flatnonzero(reported[row])
+        among = named if len(named) else np.arange(len(FINDINGS))
+        top = int(among[np.argmax(diseases[row, among])])
+        film = read_film(paths[tested.images[row]].read_bytes())
+        heatmap = relevance(vit, to_pixels(film, vit.image_size)[None], top)[0]
+        picture = folder / f"gallery-{number}.png"
+        save_chart(draw_film(film, heatmap, f"heatmap of {FINDINGS[top]}"), picture, films.synthetic)
+        entries.append(
+            {
+                "picture": picture.stem,
+                "kind": kind,
+                "image": str(tested.images[row]),
+                "truth": [name for name, there in zip(FINDINGS, targets[row], strict=True) if there],
+                "finding": float(finding[row]),
+                "routed": bool(finding[row] >= thresholds[FINDING]),
+                "present": [
+                    (FINDINGS[one], float(diseases[row, one])) for one in sorted(named, key=lambda i: -diseases[row, i])
+                ],
+                "top": FINDINGS[top],
+                "top_probability": float(diseases[row, top]),
+                "empty": not heatmap.any(),
+            }
+        )
+    return entries
+
+
+def _render(**content: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(area=_area, difference=_difference, share=_share)
+    return environment.get_template(TEMPLATE).render(
+        **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN
+    )
+
+
+def _area(one: dict[str, float | None] | Interval) -> str:
+    """An interval as text: the estimate and its bounds, as far as they are known."""
+    known = one if isinstance(one, Interval) else Interval(**one)
+    if known.value is None:
+        return "–"
+    return f"{known.value:.3f}" + ("" if known.low is None else f" ({known.low:.3f}–{known.high:.3f})")
+
+
+def _difference(one: Interval) -> str:
+    if one.value is None:
+        return "–"
+    return f"{one.value:+.3f}" + ("" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

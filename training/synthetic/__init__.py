@@ -1,0 +1,1 @@
+"""What the sample films are drawn by."""

@@ -1,0 +1,1 @@
+"""Text files and tables as people write them, and files that are whole or not there."""
