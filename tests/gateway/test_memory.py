@@ -10,7 +10,7 @@ from tests.gateway.conftest import Gateway
 SIZES = (200, 60_000, 400_000, 3_000_000, 8_000_000, 20_000_000, 30_000_000, 45_000_000)
 """Bytes."""
 MORE = 10
-"""MB that a gateway may hold beside what it held before."""
+"""MB that a gateway may hold beside what it held before; one film that stays in each round would be more."""
 
 
 def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway) -> None:
@@ -21,5 +21,5 @@ def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway) -
         with ThreadPoolExecutor(6) as clients:
             assert {answer.status_code for answer in clients.map(roomy.read, films)} == {200}
         held.append(psutil.Process(roomy.process.pid).memory_info().rss / 2**20)
-    first, *others = held
-    assert max(others) < first + MORE, held
+    # A leak grows from round to round; what a busy machine has under way at the end of one does not.
+    assert min(held[-3:]) < max(held[:3]) + MORE, held

@@ -109,7 +109,7 @@ def test_a_flood_of_tiny_elements_is_refused_in_time_wherever_it_is() -> None:
     table = element(0x0028, 0x3010, b"SQ", item)
     nested = element(0x0009, 0x1001, b"SQ", b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + flood, 0xFFFFFFFF)
     window = element(0x0028, 0x1050, b"UT", b"1\\" * (10 * 2**20))
-    begun = time.monotonic()
+    begun = time.thread_time()
     for spoilt in (
         with_bytes(data, flood),
         with_bytes(data, nested),
@@ -117,7 +117,7 @@ def test_a_flood_of_tiny_elements_is_refused_in_time_wherever_it_is() -> None:
     ):
         assert "more elements" in refused(spoilt).message
     assert read_film(with_bytes(written(dataset_of(ANATOMY, 12)), window)).shape == ANATOMY.shape
-    assert time.monotonic() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 def test_a_file_without_pixel_data_says_so() -> None:

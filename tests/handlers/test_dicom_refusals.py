@@ -119,18 +119,18 @@ def test_a_header_without_end_is_refused_in_time() -> None:
     data = film_of(WEDGE, 8)
     place = data.index(b"\x28\x00\x02\x00US")  # SamplesPerPixel
     endless = data[:place] + b"\x09\x00\x10\x00LO\0\0" * (60 * 2**20 // 8) + data[place:]
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert refused(endless).type == "UnreadableImage"
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_fragments_without_end_are_refused_in_time() -> None:
     data = compressed(WEDGE, 8, uid.RLELossless, b"frame")
     place = data.rindex(b"\xfe\xff\x00\xe0")
-    begun = time.monotonic()
+    begun = time.thread_time()
     endless = data[:place] + b"\xfe\xff\x00\xe0\0\0\0\0" * (60 * 2**20 // 8) + data[place:]
     assert refused(endless).type == "TruncatedImage"
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_sequences_without_end_are_refused() -> None:

@@ -233,11 +233,11 @@ def test_a_jpeg_of_scans_without_end_is_refused() -> None:
 
 
 def test_a_jpeg_of_segments_without_end_is_refused_in_time() -> None:
-    begun = time.monotonic()
+    begun = time.thread_time()
     fault = refused(beside(FILM, b"\xff\xfe\0\2" * (60 * MB // 4)))
     assert fault.type == "UnreadableImage"
     assert "segments" in fault.message
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(65_500, 65_500), (10_001, 64), (9000, 9000)])

@@ -312,11 +312,11 @@ def test_a_header_that_makes_no_picture_is_refused(header: tuple[int, ...]) -> N
 @pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"noNe"])
 def test_a_png_of_chunks_without_end_is_refused_in_time(name: bytes) -> None:
     """Twelve bytes a chunk: the decoder's walk over 60 MB would take half a minute."""
-    begun = time.monotonic()
+    begun = time.thread_time()
     fault = refused(png(8, 0, 64, rows_of(SQUARE), chunk(name, b"") * (60 * MB // 12)))
     assert fault.type == "UnreadableImage"
     assert "chunks" in fault.message
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 @pytest.mark.parametrize("size", [(20000, 20000), (100_000, 64), (64, 10_001), (9000, 9000)])
