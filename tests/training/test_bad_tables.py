@@ -35,7 +35,7 @@ OF_A_RUN = {
     "training.sweep": "--space {}/space.yaml --trials 1 --out {}/sweep --config {}/train.yaml",
     "training.evaluate": "--run {}/run",
     "training.predict": "--checkpoint {}/run/binary/checkpoint --out {}/out.csv",
-    "training.report": "--run {}/run",
+    "training.report.page": "--run {}/run",
     "training.localise": "--run {}/run",
 }
 RECALIBRATE = "--store {}/store --data {}/data --out {}/site"
@@ -49,13 +49,13 @@ TABLES = {
     "evaluate --against": Command("training.evaluate", f"{SCORED} --against {{}}/other.csv", "other.csv"),
     "evaluate --labels": Command("training.evaluate", f"{SCORED} --labels {{}}/labels.csv", "labels.csv"),
     "evaluate --readers": Command("training.evaluate", READERS, "readers.csv"),
-    "report, the run's predictions": Command("training.report", "--run {}/run", "run/predictions.csv"),
-    "report --single": Command("training.report", "--run {}/run --single {}/model.csv", "model.csv"),
+    "report, the run's predictions": Command("training.report.page", "--run {}/run", "run/predictions.csv"),
+    "report --single": Command("training.report.page", "--run {}/run --single {}/model.csv", "model.csv"),
     "localise, the boxes": Command("training.localise", "--run {}/run", f"data/{BOXES}"),
 }
 LISTS = {
     "train, train list": Command("training.train", OF_A_RUN["training.train"], f"data/{TRAIN}"),
-    "report, test list": Command("training.report", OF_A_RUN["training.report"], f"data/{TEST}"),
+    "report, test list": Command("training.report.page", OF_A_RUN["training.report.page"], f"data/{TEST}"),
     "evaluate --list": Command("training.evaluate", f"{SCORED} --list {{}}/data/{TEST}", f"data/{TEST}"),
     "score --list": Command("client.score", f"{{}}/data --out {{}}/out.csv --list {{}}/data/{TEST}", f"data/{TEST}"),
 }
@@ -269,7 +269,7 @@ def test_a_document_that_is_no_json_is_refused_by_its_name(
     good = path.read_text()
     path.write_text(text)
     if name != "thresholds.json":
-        command = Command("training.report", "--run {}/run", name)
+        command = Command("training.report.page", "--run {}/run", name)
     assert str(path) in refused(command, all_good, monkeypatch, capsys)
     path.write_text(good)
 
