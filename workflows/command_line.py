@@ -1,4 +1,4 @@
-"""What every command does with a fault of the machine (a full disk, a file that it may not read): a line on stderr."""
+"""How every command ends: the one place where a fault becomes an ``error: ...`` line and an exit code."""
 
 import os
 import sys
@@ -8,22 +8,43 @@ from typing import NoReturn
 
 from workflows.files.atomic import says_full
 
+INTERRUPTED = 130
+"""Ctrl-C, as shells count it."""
+
+
+class Fault(Exception):
+    """Something that the user can mend: the message says what is wrong, where, and what to do.
+
+    Attributes:
+        exit_code: of a command that it ends.
+    """
+
+    exit_code = 1
+
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Ends the process with what ``main`` returns, or with 1 and ``error: ...`` on standard error."""
+    """Ends the process with what ``main`` returns, or with its fault on standard error and that fault's exit code."""
     threading.excepthook = _in_thread
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads our output has gone: python -m ... | head
-        code = 1
-    except Exception as fault:
-        if not isinstance(fault, OSError) and not says_full(fault):
-            raise
-        print(f"error: {_said(fault)}", file=sys.stderr)
-        code = 1
+    code = ended(main)
     _close_output()
     sys.exit(code)
+
+
+def ended(main: Callable[[], int | None]) -> int:
+    """The exit code of ``main``; a fault of the user's or the machine's is printed, any other exception is raised."""
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads our output has gone: python -m ... | head
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as fault:
+        if not isinstance(fault, (Fault, OSError)) and not says_full(fault):
+            raise
+        print(f"error: {_said(fault)}", file=sys.stderr)
+        return fault.exit_code if isinstance(fault, Fault) else 1
 
 
 def _said(fault: Exception) -> str:

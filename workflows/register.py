@@ -4,14 +4,14 @@ python -m workflows.register
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
+from pydantic import ValidationError
 
-from client.read import read
-from handlers.report import Refusal, Report
+from handlers.report import Refusal, Report, parse_answer
 from workflows import command_line, dag_executor, torchserve
 from workflows.active import WORKFLOW, Active
 from workflows.server import Server, ServerError
@@ -42,6 +42,22 @@ def register(server: Server, workflow: str | None = None) -> None:
     print(f"ready: POST {server.inference}/wfpredict/{name}", flush=True)
 
 
+def predict(server: Server, film: bytes, workflow: str | None = None, timeout: float = 120.0) -> Report | Refusal:
+    """One film through TorchServe's workflow, past the gateway: the active one unless named.
+
+    Raises:
+        ServerError: the server is down, refuses the token, or does not answer with a report.
+    """
+    name = workflow or Active.of(server).name()
+    response = server.call("POST", f"{server.inference}/wfpredict/{name}", "inference", timeout, content=film)
+    if response.status_code == 404:
+        raise ServerError(f"the workflow {name} is not registered; run 'make serve'")
+    try:
+        return parse_answer(response.content)
+    except ValidationError:
+        raise ServerError(f"no report, but HTTP {response.status_code}: {response.text[:300]}") from None
+
+
 def _load(server: Server, name: str) -> None:
     url = f"{server.management}/workflows?url={name}.war&workflow_name={name}"
     response = server.call("POST", url, "management", timeout=LOAD_LIMIT)
@@ -55,7 +71,7 @@ def _first_answer(server: Server, name: str) -> Report | Refusal:
     """On a machine short of CPU TorchServe loses an answer now and then, most often a new workflow's first."""
     for left in reversed(range(PROBES)):
         try:
-            return read(server, probe_film(), name, timeout=PROBE_LIMIT)
+            return predict(server, probe_film(), name, timeout=PROBE_LIMIT)
         except ServerError:
             if not left:
                 raise
@@ -91,15 +107,10 @@ def probe_film() -> bytes:
     return buffer.getvalue()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m workflows.register", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m workflows.register") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--server", type=Path, default=Path(), metavar="DIR", help="folder the server was started in")
-    try:
-        register(Server.of_folder(parser.parse_args().server))
-    except ServerError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code
-    return 0
+    register(Server.of_folder(parser.parse_args(arguments).server))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import hashlib
 import sys
 from pathlib import Path
 
-from client.read import read
 from handlers.report import Refusal
 from workflows import command_line, gateway_process, ports, torchserve
 from workflows.active import Active
 from workflows.files.atomic import write_text
-from workflows.register import check_archives, probe_film, register
+from workflows.register import check_archives, predict, probe_film, register
 from workflows.server import CONFIG_FILE, Server, ServerError
 
 PROBE_LIMIT = 10.0
@@ -84,7 +83,7 @@ def _start_anew(server: Server) -> None:
 
 def _reads(server: Server) -> bool:
     try:
-        return not isinstance(read(server, probe_film(), timeout=PROBE_LIMIT), Refusal)
+        return not isinstance(predict(server, probe_film(), timeout=PROBE_LIMIT), Refusal)
     except ServerError:
         return False
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import httpx
 
 from workflows import jvm
+from workflows.command_line import Fault
 
 CONFIG_FILE = "config.properties"
 KEY_FILE = "key_file.json"
@@ -28,10 +29,8 @@ TORN_READS = 20
 """TorchServe writes its key file in place: one that is read meanwhile is empty or cut, for less than a millisecond."""
 
 
-class ServerError(Exception):
-    """The server did not do what it was asked; ``exit_code`` is the command line's."""
-
-    exit_code = 1
+class ServerError(Fault):
+    """The server did not do what it was asked."""
 
 
 class ServerDown(ServerError):

@@ -17,13 +17,12 @@ import psutil
 from benchmarks.arms import torchserve
 from benchmarks.arms.arm import ROOT, START_LIMIT, Arm, ArmError, end, free_ports, tree
 from benchmarks.load import Target
-from client.read import read
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.report import Report, parse_answer
 from training.archive import pack_model, place
 from workflows.active import WORKFLOW
-from workflows.register import probe_film
+from workflows.register import predict, probe_film
 from workflows.serve import serve
 from workflows.server import Server, ServerError
 
@@ -56,7 +55,7 @@ class Workflow(torchserve.TorchServeArm):
             raise ArmError(str(fault)) from fault
 
     def target(self, films: Sequence[bytes]) -> Target:
-        read(self.server, probe_film())  # renews the token where it has expired
+        predict(self.server, probe_film())  # renews the token where it has expired
         address = urlsplit(self.server.inference)
         return Target(
             str(address.hostname),

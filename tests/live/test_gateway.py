@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from client.read import read
 from handlers.report import Report
 from tests.gateway.conftest import Gateway
 from tests.html_page import Page
 from tests.live.mutants import as_radiograph, saved
 from training.evaluation.model_card import model_card_html
+from workflows.register import predict
 from workflows.server import Server
 
 
@@ -22,7 +22,7 @@ def test_a_film_gets_the_report_that_the_workflow_gives(gateway: Gateway, server
     for film in films[:10]:
         answer = gateway.read(film)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-        assert Report.model_validate_json(answer.content) == read(server, film)
+        assert Report.model_validate_json(answer.content) == predict(server, film)
 
 
 def test_a_form_field_is_read_like_a_body(gateway: Gateway, films: list[bytes]) -> None:
@@ -34,7 +34,7 @@ def test_a_form_field_is_read_like_a_body(gateway: Gateway, films: list[bytes]) 
 def test_a_real_radiograph_is_read_as_dicom(gateway: Gateway, server: Server) -> None:
     film = Path(str(get_testdata_file("RG1_UNCR.dcm"))).read_bytes()
     answer = gateway.read(film, headers={"Content-Type": "application/dicom"})
-    assert answer.json() == read(server, film).model_dump()
+    assert answer.json() == predict(server, film).model_dump()
 
 
 def test_the_model_card_is_that_of_the_served_models_and_loads_nothing(gateway: Gateway, server: Server) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from client.read import read
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit
 from tests.gateway.conftest import Gateway
+from workflows.register import predict
 from workflows.server import Server
 
 
@@ -28,7 +28,7 @@ def routes(server: Server, films: list[bytes]) -> dict[bool, list[bytes]]:
     """Ten films by whether they are routed."""
     sorted_: dict[bool, list[bytes]] = {True: [], False: []}
     for film in films[:10]:
-        sorted_[read(server, film).routed].append(film)
+        sorted_[predict(server, film).routed].append(film)
     assert all(sorted_.values())
     return sorted_
 

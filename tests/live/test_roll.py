@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from client.read import read
 from gateway.upstream import Upstream
 from handlers.report import Report
 from tests.gateway.torchserve_stub import lost
 from training.archive import archive
 from workflows import roll as rolling
 from workflows.active import Active
-from workflows.register import probe_film
+from workflows.register import predict, probe_film
 from workflows.serve import serve
 from workflows.server import Server, ServerError
 from workflows.sums import read_sums
@@ -100,12 +99,12 @@ def test_a_new_pair_in_and_out_loses_no_film(
 
     name = Active.of(server).before()
     assert name is not None
-    assert read(server, probe_film(), name).models.binary == NEW
+    assert predict(server, probe_film(), name).models.binary == NEW
     with pytest.raises(ServerError, match="chest_xray is the one that is served: roll to another pair first"):
         rolling.retire(server, "chest_xray")
     rolling.retire(server, name)
     with pytest.raises(ServerError, match=f"the workflow {name} is not registered"):
-        read(server, probe_film(), name)
+        predict(server, probe_film(), name)
     assert not list(server.store.glob(f"*{name.removeprefix('chest_xray_')}*"))
     assert set(read_sums(server.store)) == {"binary.mar", "disease.mar", "chest_xray.war"}
     with pytest.raises(ServerError, match="lacks binary_"):
@@ -126,7 +125,7 @@ def test_an_altered_pair_is_refused_and_the_old_one_goes_on(server: Server, othe
         rolling.roll(server, bad)
     assert Active.of(server).name() == "chest_xray"
     assert sorted(server.store.iterdir()) == before
-    assert read(server, probe_film()).models.binary == OLD
+    assert predict(server, probe_film()).models.binary == OLD
 
 
 def test_nothing_to_go_back_to_is_said(server: Server) -> None:

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from client.read import read
 from handlers.report import parse_answer
 from workflows import gateway_process
+from workflows.register import predict
 from workflows.server import Server, ServerError
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_make_serve_says_where_films_go_and_where_the_first_key_lies(server: Ser
     headers = {"Authorization": f"Bearer {key.read_text().strip()}"}
     answer = httpx.post(f"{url}/v1/reports", content=film, headers=headers, timeout=60)
     assert answer.status_code == 200
-    assert parse_answer(answer.content) == read(server, film)
+    assert parse_answer(answer.content) == predict(server, film)
     process = gateway_process.running(server)
     assert process is not None
     again = command(server)  # the ports are its own

@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from client.read import read
 from handlers.calibration import Platt
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.vit import Vit
 from handlers.report import Refusal, Report
+from workflows.register import predict
 from workflows.server import Server
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-1024"
@@ -27,7 +27,7 @@ def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, f
 
 def read_together(server: Server, films: list[bytes], clients: int = 32) -> list[Report | Refusal]:
     with ThreadPoolExecutor(clients) as pool:
-        return list(pool.map(lambda film: read(server, film), films))
+        return list(pool.map(lambda film: predict(server, film), films))
 
 
 def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: Path, film_paths: list[Path]) -> None:
@@ -41,7 +41,7 @@ def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: 
         data = film.read_bytes()
         pixels = to_pixels(read_film(data), binary.image_size)[None]
         finding = float(binary.probabilities(pixels)[0, 0])
-        report = read(server, data)
+        report = predict(server, data)
         assert isinstance(report, Report)
         assert report.finding.probability == pytest.approx(finding, abs=1e-3)
         assert report.finding.threshold == threshold
@@ -53,7 +53,7 @@ def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: 
 
 def test_the_disease_vit_sees_the_routed_films_and_no_other(server, film_paths, counters, wait_for) -> None:
     before, films = counters(), film_paths[:40]
-    reports = [read(server, film.read_bytes()) for film in films]
+    reports = [predict(server, film.read_bytes()) for film in films]
     routed = sum(report.routed for report in reports)
     assert 0 < routed < len(films)
     expected = dict(zip(COUNTERS, (len(films), routed, len(films) - routed, routed), strict=True))
@@ -79,7 +79,7 @@ def test_batches_form_under_load_in_both_nodes(server, film_paths, counters, wai
     seen = difference(seen, before)
     assert seen["cxr_binary_films"] / seen["cxr_binary_batches"] > 1.5
     assert seen["cxr_disease_films"] / seen["cxr_disease_batches"] > 1.0
-    alone = [read(server, film) for film in films[:10]]
+    alone = [predict(server, film) for film in films[:10]]
     for together, single in zip(reports, alone, strict=False):
         assert together.finding.probability == pytest.approx(single.finding.probability, abs=1e-4)
         assert together.routed == single.routed
@@ -89,7 +89,7 @@ def test_refused_films_in_a_batch_leave_every_other_its_report(server: Server, f
     good = [film.read_bytes() for film in film_paths[:60]]
     bad = {b"a text": "UnreadableImage", good[0][:-3000]: "TruncatedImage", b"": "EmptyRequest"}
     mixed = [film for at, one in enumerate(good) for film in ((one, [*bad][at % 3]) if at % 5 == 0 else (one,))]
-    alone = {film: read(server, film) for film in good}
+    alone = {film: predict(server, film) for film in good}
     for film, answer in zip(mixed, read_together(server, mixed), strict=True):
         if film in bad:
             assert isinstance(answer, Refusal)
@@ -104,7 +104,7 @@ def test_a_form_field_is_read_like_a_body(server: Server, film_paths: list[Path]
     film = film_paths[0].read_bytes()
     url = f"{server.inference}/wfpredict/chest_xray"
     form = server.call("POST", url, "inference", files={"data": ("film.png", film, "image/png")})
-    assert form.json() == read(server, film).model_dump()
+    assert form.json() == predict(server, film).model_dump()
     wrong = server.call("POST", url, "inference", files={"image": ("film.png", film, "image/png")})
     assert wrong.json()["error"]["type"] == "EmptyRequest"
 
@@ -114,7 +114,7 @@ def test_the_content_type_does_not_change_what_is_read(server: Server, film_path
     url = f"{server.inference}/wfpredict/chest_xray"
     film = film_paths[0].read_bytes()
     with_type = server.call("POST", url, "inference", content=film, headers={"Content-Type": kind})
-    assert with_type.json() == read(server, film).model_dump()
+    assert with_type.json() == predict(server, film).model_dump()
     text = server.call("POST", url, "inference", content=b'{"film": 1}', headers={"Content-Type": kind})
     assert text.json()["error"]["type"] == "UnreadableImage"
 
@@ -122,7 +122,7 @@ def test_the_content_type_does_not_change_what_is_read(server: Server, film_path
 def test_a_real_radiograph_is_read_as_dicom(server: Server) -> None:
     film = Path(str(get_testdata_file("RG1_UNCR.dcm"))).read_bytes()
     assert len(film) > 6_553_500  # TorchServe's default limit
-    report = read(server, film)
+    report = predict(server, film)
     assert isinstance(report, Report)
     assert list(report.diseases) == list(FINDINGS)
 

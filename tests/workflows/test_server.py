@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client import read as client
 from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM
 from workflows import jvm
+from workflows.register import predict
 from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError
 
 REFUSED = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
@@ -93,7 +93,7 @@ def test_another_program_on_the_port_is_never_sent_a_token(server: Server, forei
     other = foreign(status, body)
     assert not server.alive()
     with pytest.raises(ForeignServer, match=f"on 127.0.0.1, port {port_of(server)}, listens process"):
-        client.read(server, b"a film")
+        predict(server, b"a film")
     for kind in ("inference", "management"):
         with pytest.raises(ForeignServer, match="it was sent no token"):
             server.call("GET", f"{server.inference}/anything", kind)

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.read import read
 from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM, make_java
 from workflows import jvm, register, torchserve
+from workflows.register import predict
 from workflows.serve import serve
 from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
 
@@ -169,7 +169,7 @@ def test_one_that_ends_while_it_reads_its_first_film_says_why(server: Server) ->
         pytest.raises(ServerDown, match="TorchServe has ended: Terminating due to OutOfMemoryError"),
         torchserve.cause_of_end(server, jvm.of_folder(server.folder)[0]),
     ):
-        read(server, register.probe_film(), "chest_xray")
+        predict(server, register.probe_film(), "chest_xray")
 
 
 def test_a_taken_port_leaves_the_running_server_alone(server: Server, hold: Holder) -> None:

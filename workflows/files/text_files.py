@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workflows.command_line import Fault
+
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, with which it begins
@@ -37,7 +39,7 @@ FILM_SUFFIX = re.compile(r"\.(png|jpe?g|dcm|dicom)$", re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
 
-class DataError(ValueError):
+class DataError(Fault, ValueError):
     """A list, a table or a folder of films that cannot be used; the message says what is wrong and what to do."""
 
 
