@@ -1,18 +1,15 @@
 """The compressed frames of DICOM files: out of their fragments, and bytes to samples."""
 
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 from pydicom import uid
 
-from handlers.decoding.codec_process import CodecFault, CodecProcess, CodecTimeout
 from handlers.decoding.dicom_header import UNDEFINED, PixelData
 from handlers.decoding.dicom_layout import Layout, Samples
 from handlers.decoding.jpeg import JpegHeader, jpeg_header, read_jpeg
+from handlers.decoding.process_pool import ProcessPool
 from handlers.refusals import RefusedFilm, check_frames
 
 PILLOW = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit)
@@ -37,8 +34,8 @@ _LOSSLESS = 0xC3
 _END = b"\xff\xd9"
 """Of each of them but JP2 (ITU-T T.81, EOI; T.800, EOC)."""
 
-_idle: list[CodecProcess] = []
-_lock = threading.Lock()
+_codecs = ProcessPool("handlers.decoding.frame_codecs:decode", cpu_seconds=4.0, seconds=60.0)
+"""A lossless JPEG 2000 film of some 25 million pixels takes 4 s."""
 
 
 def frame_of(body: bytes, pixels: PixelData) -> bytes:
@@ -98,12 +95,12 @@ def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
         raise RefusedFilm("UnsupportedTransferSyntax", f"{syntax.name} of three components is not read")
     if header.marker == _LOSSLESS and _with_end(frame) != [frame]:  # its decoder makes up what is missing
         raise RefusedFilm("TruncatedImage", "the lossless JPEG frame has no end marker: it is cut short")
-    request: dict[str, object] = {"codec": "openjpeg" if syntax in OPENJPEG else "gdcm", "syntax": str(syntax)}
-    request |= {"rows": rows, "columns": columns, "precision": header.precision}
-    pixels = next(filter(None, (_in_a_process(whole, request) for whole in _with_end(frame))), b"")
+    bits = 8 if header.precision <= 8 else 16
+    decoded = (_codecs.call(one, syntax=syntax, rows=rows, columns=columns, bits=bits) for one in _with_end(frame))
+    pixels = next(filter(None, decoded), b"")
     if not pixels:
         raise RefusedFilm("UnreadableImage", "the compressed frame cannot be decoded: cut short or damaged")
-    samples = np.frombuffer(pixels, np.uint8 if header.precision <= 8 else "<u2")
+    samples = np.frombuffer(pixels, f"<u{bits // 8}")
     if samples.size != rows * columns * channels:
         raise RefusedFilm("UnreadableImage", f"the frame holds {samples.size} samples, not {rows * columns * channels}")
     if signed and header.precision <= 8 and layout.stored > 8:
@@ -175,31 +172,3 @@ def _run_lengths(frame: bytes, layout: Layout) -> Samples:
     samples = np.empty((rows * columns, 2), np.uint8)
     samples[:, 1], samples[:, 0] = planes
     return samples.view("<u2").reshape(rows, columns)
-
-
-def _in_a_process(frame: bytes, request: dict[str, object]) -> bytes:
-    """The frame's pixels; empty where it cannot be decoded."""
-    try:
-        with _codec_process() as process:
-            pixels = process.decode(frame, request)
-    except CodecTimeout as fault:
-        raise RefusedFilm("DecodeTimeout", "the compressed frame takes too long to decode") from fault
-    except CodecFault as fault:
-        raise RefusedFilm("UnreadableImage", "the compressed frame breaks its decoder") from fault
-    return pixels
-
-
-@contextmanager
-def _codec_process() -> Iterator[CodecProcess]:
-    """One that no other thread has, started on first need and kept for the next film."""
-    with _lock:
-        process = _idle.pop() if _idle else None
-    if process is None or not process.alive:
-        process = CodecProcess()
-    try:
-        yield process
-    except BaseException:
-        process.close()  # what it still may answer belongs to no later film
-        raise
-    with _lock:
-        _idle.append(process)

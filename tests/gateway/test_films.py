@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def png(film: np.ndarray) -> bytes:
     file = BytesIO()
     Image.fromarray(film).save(file, "PNG")
     return file.getvalue()
+
+
+def decoders(gateway: Gateway) -> list[psutil.Process]:
+    children = psutil.Process(gateway.process.pid).children()
+    return [one for one in children if "gateway.render_pool:draw" in one.cmdline()]
 
 
 @pytest.fixture
@@ -71,16 +77,25 @@ def test_the_limits_and_the_key_are_those_of_a_report(small: Gateway, small_film
 
 def test_a_decoder_that_dies_is_replaced(roomy: Gateway, small_film: bytes) -> None:
     assert show(roomy, small_film).status_code == 200
-    for process in psutil.Process(roomy.process.pid).children():
-        if "gateway.render_pool" in process.cmdline():
-            os.kill(process.pid, signal.SIGKILL)
+    for process in decoders(roomy):
+        os.kill(process.pid, signal.SIGKILL)
     assert [show(roomy, small_film).status_code for _ in range(4)][-1] == 200
+
+
+def test_a_compressed_film_is_shown_while_another_breaks_its_decoder(roomy: Gateway) -> None:
+    film = Path(str(get_testdata_file("RG1_J2KR.dcm"))).read_bytes()
+    broken = film[:100_000] + bytes(1000) + film[101_000:]
+    with ThreadPoolExecutor(4) as pool:
+        shown = list(pool.map(lambda data: show(roomy, data), [film, broken, film, broken[:-3000]]))
+    for response in (shown[0], shown[2]):
+        np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(response.content))), read_film(film))
+    assert shown[3].json()["type"] in ("urn:cxr:TruncatedImage", "urn:cxr:UnreadableImage")
 
 
 def test_decoders_end_with_the_gateway(start_gateway, small_film: bytes) -> None:
     gateway = start_gateway()
     assert show(gateway, small_film).status_code == 200
-    decoders = [one for one in psutil.Process(gateway.process.pid).children() if "gateway.render_pool" in one.cmdline()]
-    assert decoders
+    started = decoders(gateway)
+    assert started
     gateway.process.kill()
-    assert psutil.wait_procs(decoders, timeout=PATIENCE)[1] == []
+    assert psutil.wait_procs(started, timeout=PATIENCE)[1] == []

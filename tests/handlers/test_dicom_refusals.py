@@ -13,9 +13,9 @@ import pytest
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from handlers.decoding import codec_process, frames
-from handlers.decoding.codec_process import CodecFault, CodecProcess
+from handlers.decoding import frames
 from handlers.decoding.image import read_film
+from handlers.decoding.process_pool import ProcessPool
 from handlers.refusals import RefusedFilm
 from tests.handlers.dicom_files import (
     NOISE,
@@ -191,33 +191,10 @@ def test_no_patient_s_data_reach_a_message_or_the_log(
 def test_a_frame_that_takes_too_long_is_refused_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, quick = as_radiograph("RG1_J2KR.dcm"), as_radiograph("MR_small_jp2klossless.dcm")
     with monkeypatch.context() as patched:
-        patched.setattr(codec_process, "SECONDS", 0.05)
+        patched.setattr(frames, "_codecs", ProcessPool("handlers.decoding.frame_codecs:decode", 0.2, 60.0))
         fault = refused(slow)
     assert (fault.type, fault.code) == ("DecodeTimeout", 422)
     assert read_film(quick).shape == (64, 64)
-
-
-def test_a_decoder_that_dies_spoils_one_film_at_most() -> None:
-    process = CodecProcess()
-    process._process.kill()
-    process._process.wait()
-    with pytest.raises(CodecFault):
-        process.decode(b"frame", {"codec": "openjpeg"})
-    film = as_radiograph("MR_small_jp2klossless.dcm")
-    expected = read_film(film)
-    for idle in list(frames._idle):
-        idle._process.kill()
-        idle._process.wait()
-    assert (read_film(film) == expected).all()
-
-
-def test_one_decoder_process_reads_frame_after_frame() -> None:
-    film = as_radiograph("MR_small_jp2klossless.dcm")
-    read_film(film)
-    before = {idle._process.pid for idle in frames._idle}
-    for _ in range(5):
-        read_film(film)
-    assert {idle._process.pid for idle in frames._idle} == before
 
 
 def test_damaged_frames_are_refused_and_never_end_the_process() -> None:
