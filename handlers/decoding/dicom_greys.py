@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_windowing
 
 from handlers.decoding.blank import BLANK_SHARE, share_of_three_shades
 from handlers.decoding.dicom_header import Header
@@ -50,23 +52,6 @@ class Table:
             return declared
         logger.warning("the LUTDescriptor of VOILUTSequence says other bits than its LUTData has: its largest is white")
         return max(largest, 1)
-
-
-@dataclass(frozen=True)
-class Window:
-    """``function`` is one of ``FUNCTIONS`` (PS3.3, C.11.2.1.2 and C.11.2.1.3)."""
-
-    center: float
-    width: float
-    function: str
-
-    def of(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        center, width = self.center, self.width
-        if self.function == "SIGMOID":
-            return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500.0, 500.0)))
-        if self.function == "LINEAR":
-            center, width = center - 0.5, max(width - 1.0, 1e-6)
-        return np.clip((values - center) / width + 0.5, 0.0, 1.0)
 
 
 def grey_film(samples: Samples, layout: Layout, header: Header) -> NDArray[np.uint8]:
@@ -119,7 +104,7 @@ def _shades(
     if table:
         views["VOILUTSequence"] = np.clip(table.of(meant) / table.full(), 0.0, 1.0)
     if window:
-        views["window (WindowCenter, WindowWidth)"] = window.of(meant)
+        views["window (WindowCenter, WindowWidth)"] = apply_windowing(meant, window)
     if not views:
         counts = _counts(samples, len(meant)) + seen_codes(samples, len(meant))
         low, high = _range(meant, np.where(padded, 0, counts))
@@ -175,7 +160,7 @@ def _table(item: Header, values: NDArray[np.float64], name: str) -> Table:
     return Table(entries[:number], first, bits)
 
 
-def _voi_table(values: NDArray[np.float64], header: Header, window: Window | None) -> Table | None:
+def _voi_table(values: NDArray[np.float64], header: Header, window: Dataset | None) -> Table | None:
     """The first table, unless it is broken and there is a window.
 
     Raises:
@@ -191,8 +176,11 @@ def _voi_table(values: NDArray[np.float64], header: Header, window: Window | Non
         return None
 
 
-def _window(header: Header) -> Window | None:
-    """The first that can be read; None without one. It is optional, so one that means nothing is left out."""
+def _window(header: Header) -> Dataset | None:
+    """The first window that can be read, as pydicom takes it to make greys in [0, 1]; None without one.
+
+    It is optional, so one that means nothing is left out.
+    """
     function = header.text("VOILUTFunction").upper() or "LINEAR"
     if function not in FUNCTIONS:
         logger.warning("the DICOM element VOILUTFunction is none of %s: LINEAR is used", ", ".join(FUNCTIONS))
@@ -200,7 +188,11 @@ def _window(header: Header) -> Window | None:
     centers, widths = header.numbers("WindowCenter"), header.numbers("WindowWidth")
     for center, width in zip(centers, widths, strict=False):
         if center is not None and width is not None and (width >= 1.0 if function == "LINEAR" else width > 0.0):
-            return Window(center, width, function)
+            window = Dataset()
+            window.WindowCenter, window.WindowWidth, window.VOILUTFunction = center, width, function
+            window.PhotometricInterpretation, window.PixelRepresentation = "MONOCHROME2", 0
+            window.BitsStored = 1  # from which pydicom takes the range of what it returns
+            return window
     if centers or widths:
         wrong = "WindowWidth" if None not in centers[:1] and centers else "WindowCenter"
         logger.warning("the DICOM element %s cannot be read or means nothing: the film's own range is shown", wrong)
