@@ -21,6 +21,7 @@ from benchmarks.films import decoded, film_paths
 from benchmarks.pairs import IMAGE_SIZE, make_pair
 from benchmarks.serving import NIH, SAMPLE, say
 from client import score
+from client.gateway import CONNECTIONS
 from workflows.torchserve import MALLOC
 
 
@@ -70,7 +71,7 @@ def compare(
     """Films per second of each turn."""
     target = gateway.target(films)
     key = folder / "gateway" / "secrets" / "first.key"
-    load.closed_loop(target, score.CONCURRENCY, 5.0)
+    load.closed_loop(target, CONNECTIONS, 5.0)
     found: dict[str, list[float]] = {"client.score": [], "closed loop": []}
     for turn in range(rounds):
         say(f"round {turn + 1} of {rounds}")
@@ -81,7 +82,7 @@ def compare(
         if code:
             raise SystemExit(f"client.score ended with {code}")
         found["client.score"].append(len(archive) / (time.perf_counter() - started))
-        seen = load.closed_loop(target, score.CONCURRENCY, 0.0, least=len(archive))
+        seen = load.closed_loop(target, CONNECTIONS, 0.0, least=len(archive))
         found["closed loop"].append(load.films_per_second(seen))
     return found
 

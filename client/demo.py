@@ -1,15 +1,16 @@
-"""Reads three films through the running server: a sample film with findings, one without, a real radiograph."""
+"""Reads three films through the running gateway: a sample film with findings, one without, a real radiograph."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom.data import get_testdata_file
 
+from client.gateway import KEY_FILE, default_address
 from client.read import main as read_films
 from handlers.findings import NO_FINDING
 from workflows import command_line
-from workflows.active import WORKFLOW
 from workflows.files.text_files import read_list, read_table
-from workflows.server import KEY_FILE, Server
 
 SAMPLE = Path("data/sample")
 REAL_FILM = "RG1_UNCR.dcm"
@@ -26,21 +27,22 @@ def demo_films() -> list[tuple[str, Path]]:
     return [*drawn, ("real radiograph (DICOM, CR, MONOCHROME1)", Path(str(get_testdata_file(REAL_FILM))))]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m client.demo") -> int:
+    argparse.ArgumentParser(prog=prog, description=__doc__).parse_args(arguments)
     films = demo_films()
     for what, path in films:
         print(f"\n{what}")
         if failed := read_films([str(path)]):
             return failed
-    print(f"The server stays up. Try next:\n\n  {curl_line(Server.of_folder(Path()), films[0][1])}\n")
+    print(f"The server stays up. Try next:\n\n  {curl_line(films[0][1])}\n")
     print("'make stop' ends it.")
     return 0
 
 
-def curl_line(server: Server, film: Path) -> str:
-    """A shell line that reads a film. As a form: curl marks a bare body as URL-encoded text, and TorchServe fails."""
-    key = f"""$(python3 -c 'import json; print(json.load(open("{KEY_FILE}"))["inference"]["key"])')"""
-    return f'curl -H "Authorization: Bearer {key}" \\\n    -F data=@{film} {server.inference}/wfpredict/{WORKFLOW}'
+def curl_line(film: Path) -> str:
+    """A shell line that reads a film."""
+    key = f'"Authorization: Bearer $(cat {KEY_FILE})"'
+    return f"curl -H {key} \\\n    -F data=@{film} {default_address()}/v1/reports"
 
 
 def _path(image: str) -> Path:

@@ -1,67 +1,59 @@
-"""A table of probabilities that grows by a row a film and survives a kill at any byte."""
+"""The table of an archive's probabilities: rows in an SQLite file while they come, a CSV file once it is complete."""
 
 import csv
-import fcntl
-import os
-from collections.abc import Iterable, Sequence
-from io import StringIO
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from handlers.findings import FINDINGS
 from handlers.report import Refusal, Report
-from workflows.files.atomic import NotWritten, naming
+from workflows.command_line import Fault
+from workflows.files.atomic import naming, written
 
 IMAGE, MODELS, ERROR = "Image Index", "models", "error"
 COLUMNS = (IMAGE, "Finding", *(f"prob_{name}" for name in FINDINGS), "routed", MODELS, ERROR)
+TABLE = f'CREATE TABLE films ("{IMAGE}" PRIMARY KEY, {", ".join(COLUMNS[1:])})'
+"""As SQLite keeps the words, so that they tell this command's files from others."""
 
 
-class TableError(ValueError):
+class TableError(Fault):
     """The table is there already, or is not the one that this run would write."""
 
 
-class PredictionsTable:
-    """``path``, which is ``path.partial`` until it is complete; what an earlier run left there is gone on with.
+class PredictionsTable(AbstractContextManager["PredictionsTable"]):
+    """The CSV file ``path``, whose rows are in ``path.partial`` until ``finish``; an earlier run's rows are kept.
+
+    SQLite keeps every row whole, whatever ends the process, and locks the file against a second run.
 
     Args:
-        path: a CSV file that is not there yet.
+        path: where nothing is yet.
 
     Attributes:
         names: films with a row.
-        errors: of the films that were not read, the reason.
-        models: pairs of versions that the rows came from.
 
     Raises:
         TableError: ``path`` is there, another run writes it, or ``path.partial`` is no such table.
-        OSError: it cannot be written.
+        NotWritten: the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
         if path.exists():
             raise TableError(f"{path} is there already: move it away, or give --out another name")
-        self.path = path
-        self.partial = path.with_name(f"{path.name}.partial")
-        self.names: set[str] = set()
-        self.errors: dict[str, str] = {}
-        self.models: set[str] = set()
+        self.path, self.partial = path, path.with_name(f"{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.partial.open("ab", buffering=0)
+        new = not self.partial.exists()
+        with self._faults():
+            self._rows = sqlite3.connect(self.partial, timeout=0, isolation_level=None)
         try:
-            self._hold()
-            self._go_on()
-        except BaseException as fault:
-            self._file.close()
-            if isinstance(fault, NotWritten) and not self.partial.stat().st_size:
-                self.partial.unlink()
+            with self._faults():
+                self.names = self._begin()
+        except BaseException:
+            self._close(remove=new)
             raise
 
-    def __enter__(self) -> "PredictionsTable":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
     def require_only(self, names: Iterable[str]) -> None:
         """Raises TableError where rows are of films that are not among these."""
@@ -78,68 +70,71 @@ class PredictionsTable:
         Raises:
             NotWritten: the disk is full; the rows before it are whole.
         """
+        row: dict[str, object] = {IMAGE: name}
         if isinstance(answer, Refusal):
-            self._write({IMAGE: name, ERROR: answer.error.type})
-            return
-        models = f"binary={answer.models.binary} disease={answer.models.disease}"
-        row = {IMAGE: name, "Finding": answer.finding.probability, "routed": answer.routed, MODELS: models}
-        self._write(row | {f"prob_{finding}": answer.diseases[finding].probability for finding in FINDINGS})
+            row[ERROR] = answer.error.type
+        else:
+            models = f"binary={answer.models.binary} disease={answer.models.disease}"
+            row |= {"Finding": answer.finding.probability, "routed": str(answer.routed), MODELS: models}
+            row |= {f"prob_{finding}": answer.diseases[finding].probability for finding in FINDINGS}
+        with self._faults():
+            values = [row.get(column, "") for column in COLUMNS]
+            self._rows.execute(f"INSERT INTO films VALUES ({', '.join('?' * len(values))})", values)
+        self.names.add(name)
+
+    def errors(self) -> dict[str, str]:
+        """Of the films that were not read, the reason."""
+        return dict(self._rows.execute(f"""SELECT "{IMAGE}", {ERROR} FROM films WHERE {ERROR} != '' ORDER BY rowid"""))
+
+    def models(self) -> list[str]:
+        """Pairs of versions that the rows came from."""
+        found = self._rows.execute(f"SELECT DISTINCT {MODELS} FROM films WHERE {MODELS} != '' ORDER BY 1")
+        return [models for (models,) in found]
 
     def finish(self) -> None:
-        """Renames the table, which is complete, to its name."""
-        with naming(self.path):
-            os.fsync(self._file.fileno())
-        self.partial.replace(self.path)
+        """Writes the CSV file, which is complete, with the rows as they came.
 
-    def _write(self, row: dict[str, object]) -> None:
-        values = [row.get(column, "") for column in COLUMNS]
-        self._append(values)
-        self._note([str(value) for value in values])
+        Raises:
+            NotWritten: the disk is full; the rows are kept.
+        """
+        with written(self.path) as new, new.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+            table.writerows(self._rows.execute("SELECT * FROM films ORDER BY rowid"))
+        self._close(remove=True)
 
-    def _append(self, values: Sequence[object]) -> None:
-        """One line; what a full disk took of it is cut off again."""
-        line, size = StringIO(), os.fstat(self._file.fileno()).st_size
-        csv.writer(line, lineterminator="\n").writerow(values)
-        left = line.getvalue().encode()
+    def _begin(self) -> set[str]:
+        self._rows.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._rows.execute("BEGIN EXCLUSIVE")
+        known = self._rows.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if not known and not self.partial.stat().st_size:  # SQLite takes any single byte for an empty file
+            self._rows.execute(TABLE)
+        elif known != [(TABLE,)]:
+            raise self._foreign()
+        self._rows.execute("COMMIT")
+        # Rows are appended to a log of their own, without waiting for the disk at each.
+        self._rows.execute("PRAGMA journal_mode=WAL")
+        self._rows.execute("PRAGMA synchronous=NORMAL")
+        return {name for (name,) in self._rows.execute(f'SELECT "{IMAGE}" FROM films')}
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """SQLite's faults in our words."""
         try:
             with naming(self.partial):
-                while left:
-                    left = left[self._file.write(left) :]
-        except NotWritten:
-            self._file.truncate(size)
-            raise
-
-    def _note(self, values: list[str]) -> None:
-        row = dict(zip(COLUMNS, values, strict=True))
-        self.names.add(row[IMAGE])
-        if row[ERROR]:
-            self.errors[row[IMAGE]] = row[ERROR]
-        else:
-            self.models.add(row[MODELS])
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TableError(f"{self.partial} is being written by another run: wait for it, or end it") from None
-
-    def _go_on(self) -> None:
-        """Reads the rows that are there, and cuts off a last line that a kill left half-written."""
-        written = self.partial.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]
-        try:
-            rows = list(csv.reader(whole.decode().split("\n")[:-1]))
-        except (UnicodeDecodeError, csv.Error) as fault:
-            raise self._foreign() from fault
-        if not rows and not ",".join(COLUMNS).encode().startswith(written):
-            raise self._foreign()
-        if any(len(row) != len(COLUMNS) for row in rows) or (rows and rows[0] != list(COLUMNS)):
-            raise self._foreign()
-        self._file.truncate(len(whole))
-        for row in rows[1:]:
-            self._note(row)
-        if not rows:
-            self._append(COLUMNS)
+                yield
+        except sqlite3.DatabaseError as fault:
+            if fault.sqlite_errorname.startswith("SQLITE_BUSY"):
+                said = f"{self.partial} is being written by another run: wait for it, or end it"
+                raise TableError(said) from None
+            if fault.sqlite_errorname == "SQLITE_NOTADB":
+                raise self._foreign() from None
+            raise TableError(f"{self.partial}: {fault}") from fault
 
     def _foreign(self) -> TableError:
         return TableError(f"{self.partial} is no table of this command: move it away, or give --out another name")
+
+    def _close(self, remove: bool = False) -> None:
+        self._rows.close()
+        for part in (self.partial, self.partial.with_name(f"{self.partial.name}-wal")) if remove else ():
+            part.unlink(missing_ok=True)

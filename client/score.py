@@ -3,10 +3,11 @@
     python -m client.score /data/films --out predictions.csv
     python -m client.score /data/nih --list /data/nih/test_list.txt --out predictions.csv
 
-Every PNG, JPEG and DICOM file under the folder, told by its content where its suffix does not. Rows are appended to
-OUT.partial as they come; after a kill the same command goes on, and a complete table is renamed to OUT. A service that
-is full, restarts or is away for less than an hour is waited for. Where `routed` is False stage 2 did not run and its 14
-probabilities are 0.0, the gated score; a film that was refused has no probabilities, and the reason under `error`.
+Every PNG, JPEG and DICOM file under the folder, told by its content where its suffix does not. Rows are kept in
+OUT.partial (SQLite) as they come; after a kill the same command goes on, and a complete table is written to OUT. A
+service that is full, restarts or is away for less than an hour is waited for. Where `routed` is False stage 2 did not
+run and its 14 probabilities are 0.0, the gated score; a film that was refused has no probabilities, and the reason
+under `error`.
 
 Exit code: 0 every film was read; 1 a film got no report, a file is missing, or what answers is not the gateway; 2 the
 service is not up; 3 it refuses the key; 4 a film was refused; 130 Ctrl-C.
@@ -25,26 +26,19 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from client.film_list import Film, find_films, listed_films
-from client.gateway import NO_REPORT, Gateway, Line, Stopped
-from client.journal import PredictionsTable, TableError
+from client.gateway import CONNECTIONS, NO_REPORT, SILENCE_LIMIT, Gateway, Stopped, add_arguments
+from client.journal import PredictionsTable
 from client.read import FILM_REFUSED
 from handlers.report import Refusal, Report
 from workflows import command_line
-from workflows.files.text_files import DataError, read_text
 from workflows.server import ServerError
 
-ADDRESS = "http://127.0.0.1:8000"
-KEY_FILE = Path("secrets/first.key")
-KEY_VARIABLE = "CXR_KEY"
-CONCURRENCY = 32
-"""Films under way: two full batches of a node."""
 FILE_NOT_READ = "FileNotRead"
-INTERRUPTED = 130
 
 Row = tuple[str, Report | Refusal]
 
 
-def score(films: Sequence[Film], table: PredictionsTable, gateway: Gateway, concurrency: int = CONCURRENCY) -> None:
+def score(films: Sequence[Film], table: PredictionsTable, gateway: Gateway) -> None:
     """Adds the rows that the table lacks, in the order in which they come.
 
     Raises:
@@ -59,7 +53,7 @@ def score(films: Sequence[Film], table: PredictionsTable, gateway: Gateway, conc
         gateway.require_up()
     turns, turn = iter(left), threading.Lock()
     # Daemons: what they wait for must not hold up the end of a run that is over.
-    for _ in range(min(concurrency, len(left))):
+    for _ in range(min(gateway.connections, len(left))):
         threading.Thread(target=_work, args=(turns, turn, gateway, rows), daemon=True).start()
     # Where nobody watches, a line a minute is enough.
     pace = 0.5 if sys.stderr.isatty() else 60.0
@@ -75,27 +69,26 @@ def score(films: Sequence[Film], table: PredictionsTable, gateway: Gateway, conc
 def _work(
     turns: Iterator[Film], turn: threading.Lock, gateway: Gateway, rows: queue.SimpleQueue[Row | Exception]
 ) -> None:
-    line = Line(gateway)
     try:
         while not gateway.stopped.is_set():
             with turn:
                 film = next(turns, None)
             if film is None:
                 return
-            rows.put((film.name, _read(line, film)))
+            rows.put((film.name, _read(gateway, film)))
     except Stopped:
         return
     except Exception as fault:  # whatever it is, the run must not wait for this thread's rows
         rows.put(fault)
 
 
-def _read(line: Line, film: Film) -> Report | Refusal:
+def _read(gateway: Gateway, film: Film) -> Report | Refusal:
     try:
         with open(film.path, "rb") as file:
             data = file.read()
     except OSError as fault:
         return Refusal.because(400, FILE_NOT_READ, str(fault))
-    return line.read(data)
+    return gateway.read(data)
 
 
 def _next_row(rows: queue.SimpleQueue[Row | Exception], gateway: Gateway, bar: "tqdm[NoReturn]") -> Row:
@@ -112,40 +105,34 @@ def _next_row(rows: queue.SimpleQueue[Row | Exception], gateway: Gateway, bar: "
         return row
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m client.score") -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = _parse(words)
-    again = f"the same command goes on from there: python -m client.score {shlex.join(words)}"
-    try:
-        films = _films(chosen.folder, chosen.list)
-        gateway = Gateway(chosen.address, _key(chosen.key_file))
-        with PredictionsTable(chosen.out) as table:
-            try:
-                score(films, table, gateway, chosen.concurrency)
-            except (KeyboardInterrupt, ServerError, OSError) as fault:
-                print(f"{len(table.names)} of {len(films)} films are in {table.partial}; {again}", file=sys.stderr)
-                raise fault
-            table.finish()
-            return _say(table)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (ServerError, DataError, TableError, OSError) as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code if isinstance(fault, ServerError) else 1
+    chosen = _parse(words, prog)
+    films = _films(chosen.folder, chosen.list)
+    gateway = Gateway.chosen(chosen, chosen.concurrency, SILENCE_LIMIT)
+    with PredictionsTable(chosen.out) as table:
+        try:
+            score(films, table, gateway)
+        except (KeyboardInterrupt, ServerError, OSError):
+            again = f"the same command goes on from there: {prog} {shlex.join(words)}"
+            print(f"{len(table.names)} of {len(films)} films are in {table.partial}; {again}", file=sys.stderr)
+            raise
+        errors, models = table.errors(), table.models()
+        table.finish()
+    return _say(table, errors, models)
 
 
-def _parse(words: Sequence[str]) -> argparse.Namespace:
+def _parse(words: Sequence[str], prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m client.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the films, at any depth")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="only these, one a line: a path in FOLDER, or absolute"
     )
-    parser.add_argument("--address", default=ADDRESS, metavar="URL", help=f"the gateway's ({ADDRESS})")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help=f"holds the key (${KEY_VARIABLE}, or {KEY_FILE})")
-    parser.add_argument("--concurrency", type=_positive, default=CONCURRENCY, metavar="N", help=f"({CONCURRENCY})")
+    add_arguments(parser)
+    parser.add_argument("--concurrency", type=_positive, default=CONNECTIONS, metavar="N", help="(%(default)s)")
     return parser.parse_args(words)
 
 
@@ -164,28 +151,17 @@ def _films(folder: Path, listing: Path | None) -> list[Film]:
     return films
 
 
-def _key(path: Path | None) -> str:
-    if path is None and (key := os.environ.get(KEY_VARIABLE)):
-        return key.strip()
-    path = path or KEY_FILE
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no key: {path} is not there ('make serve' makes a first one), nor is ${KEY_VARIABLE} set"
-        )
-    return read_text(path).strip()
-
-
-def _say(table: PredictionsTable) -> int:
+def _say(table: PredictionsTable, errors: dict[str, str], models: Sequence[str]) -> int:
     """What became of the films, and the exit code."""
-    lost = {name: why for name, why in table.errors.items() if why in NO_REPORT | {FILE_NOT_READ}}
-    refused = {name: why for name, why in table.errors.items() if name not in lost}
-    print(f"{table.path}: {len(table.names)} films, {len(table.names) - len(table.errors)} read")
+    lost = {name: why for name, why in errors.items() if why in NO_REPORT | {FILE_NOT_READ}}
+    refused = {name: why for name, why in errors.items() if name not in lost}
+    print(f"{table.path}: {len(table.names)} films, {len(table.names) - len(errors)} read")
     for what, films in (("refused", refused), ("without a report", lost)):
         if films:
             shown = ", ".join(f"{name} ({why})" for name, why in list(films.items())[:10])
             print(f"{len(films)} {what}: {shown}{', …' if len(films) > 10 else ''}")
-    if len(table.models) > 1:
-        print(f"the models changed meanwhile: {'; '.join(sorted(table.models))} (column 'models')")
+    if len(models) > 1:
+        print(f"the models changed meanwhile: {'; '.join(models)} (column 'models')")
     return 1 if lost else FILM_REFUSED if refused else 0
 
 

@@ -67,7 +67,7 @@ class SmallDisk:
         assert "Traceback" not in said
         *_, last = said.strip().splitlines()
         # SQLite does not say that it is a file's limit that it meets.
-        met = not self.mounted and last.endswith("/sweep.db: disk I/O error")
+        met = not self.mounted and last.endswith(("/sweep.db: disk I/O error", ".partial: disk I/O error"))
         assert met or last.startswith("error: no space left for "), said
         return last
 

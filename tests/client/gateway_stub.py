@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,15 +26,19 @@ def report_of(probability: float) -> Report:
 
 
 class Say(NamedTuple):
-    """One answer: a problem, or the connection cut where ``status`` is 0."""
+    """One answer: a problem, the connection cut where ``status`` is 0, half of a report where it is 200."""
 
     status: int
     type: str = ""
     retry_after: str | None = None
+    location: str | None = None
 
 
 class GatewayStub:
     """A film ``0.7`` gets a report of that probability, ``refuse 400 Why`` that refusal; ``script`` comes first.
+
+    Args:
+        tls: the certificate of a service behind HTTPS.
 
     Attributes:
         script: by film, what is said to it before that, one a request.
@@ -41,7 +46,8 @@ class GatewayStub:
         hold_after: films that are answered; those that come later are held until ``release``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.script: dict[bytes, list[Say]] = {}
         self.posts: Counter[bytes] = Counter()
         self.hold_after = 10**9
@@ -54,7 +60,7 @@ class GatewayStub:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """At the same port as before."""
@@ -82,6 +88,8 @@ class GatewayStub:
 
         self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
+        if self._tls:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
@@ -130,6 +138,8 @@ class GatewayStub:
             say = Say(int(status), kind)
         if say is None:
             self._send(request, 200, report_of(float(film)).model_dump_json(), {})
+        elif say.status == 200:
+            self._send(request, 200, report_of(0.7).model_dump_json(), {}, half=True)
         elif say.status:
             self._problem(request, say)
         else:
@@ -137,12 +147,16 @@ class GatewayStub:
 
     def _problem(self, request: BaseHTTPRequestHandler, say: Say) -> None:
         document = {"type": f"urn:cxr:{say.type}", "title": "", "status": say.status, "detail": "why", "instance": "1"}
-        headers = {} if say.retry_after is None else {"Retry-After": say.retry_after}
-        self._send(request, say.status, json.dumps(document), headers)
+        headers = {"Retry-After": say.retry_after, "Location": say.location}
+        told = {name: value for name, value in headers.items() if value is not None}
+        self._send(request, say.status, json.dumps(document), told)
 
-    def _send(self, request: BaseHTTPRequestHandler, status: int, body: str, headers: dict[str, str]) -> None:
+    def _send(
+        self, request: BaseHTTPRequestHandler, status: int, body: str, headers: dict[str, str], half: bool = False
+    ) -> None:
         request.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             request.send_header(name, value)
         request.end_headers()
-        request.wfile.write(body.encode())
+        request.wfile.write(body.encode()[: len(body) // 2 if half else None])
+        request.close_connection |= half

@@ -3,37 +3,32 @@
 import csv
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests.client.gateway_stub import KEY, PATIENCE, GatewayStub, Say, report_of
 
+from client import score as command
 from client.film_list import find_films
-from client.gateway import TRIES, Gateway, Line, NotNow
+from client.gateway import TRIES, Gateway, NotNow
 from client.journal import COLUMNS, PredictionsTable, TableError
-from client.score import main, score
+from client.score import score
 from handlers.findings import FINDINGS
 from handlers.report import Refusal
+from tests.client.gateway_stub import KEY, PATIENCE, GatewayStub, Say, report_of
 from tests.conftest import ports_that_are_free
 from training.evaluation.predictions import read_predictions
+from workflows import command_line
 from workflows.server import ServerDown
 
 ROOT = Path(__file__).parents[2]
 FILMS = 40
-
-
-@pytest.fixture
-def service() -> Iterator[GatewayStub]:
-    stub = GatewayStub()
-    yield stub
-    stub.release()
-    stub.stop()
 
 
 @pytest.fixture
@@ -57,8 +52,8 @@ def words(folder: Path, service: GatewayStub, tmp_path: Path, monkeypatch: pytes
 class Hurried(Gateway):
     """Notes how long it ought to wait, and does not."""
 
-    def __init__(self, address: str, **limits: float) -> None:
-        super().__init__(address, KEY, **limits)
+    def __init__(self, address: str, connections: int = 4, **limits: float) -> None:
+        super().__init__(address, KEY, connections, **limits)
         self.waits: list[tuple[str, float]] = []
         self.waited = threading.Event()
 
@@ -66,6 +61,10 @@ class Hurried(Gateway):
         self.waits.append((cause.type, seconds))
         self.waited.set()
         super().wait(cause, 0.001)
+
+
+def main(words: list[str]) -> int:
+    return command_line.ended(lambda: command.main(words))
 
 
 def film(number: int) -> bytes:
@@ -161,7 +160,7 @@ def test_a_full_service_is_waited_for_as_long_as_it_says(service: GatewayStub, f
     service.script[film(4)] = [Say(503, "InternalError")] * 3
     gateway = Hurried(service.address)
     with PredictionsTable(tmp_path / "predictions.csv") as table:
-        score(find_films(folder)[0], table, gateway, 4)
+        score(find_films(folder)[0], table, gateway)
         table.finish()
     assert_complete(tmp_path / "predictions.csv")
     asked = {"QueueFull": 7.0, "Busy": 5.0, "NotReady": 5.0}
@@ -176,15 +175,19 @@ def test_a_full_service_is_waited_for_as_long_as_it_says(service: GatewayStub, f
 def test_a_restart_of_the_service_costs_no_film(service: GatewayStub, folder: Path, tmp_path: Path) -> None:
     service.hold_after = 15
     gateway = Hurried(service.address)
-    with PredictionsTable(tmp_path / "predictions.csv") as table:
-        run = threading.Thread(target=score, args=(find_films(folder)[0], table, gateway, 4))
-        run.start()
+
+    def restart() -> None:
         service.wait_until(answered=15, held=4)
         service.stop()
         gateway.waited.wait(PATIENCE)
         service.release()
         service.start()
-        run.join(PATIENCE)
+
+    restarter = threading.Thread(target=restart)
+    restarter.start()
+    with PredictionsTable(tmp_path / "predictions.csv") as table:
+        score(find_films(folder)[0], table, gateway)
+        restarter.join()
         assert gateway.waits[0][0] == "Unreachable"
         table.finish()
     assert_complete(tmp_path / "predictions.csv")
@@ -215,9 +218,9 @@ def test_a_film_that_breaks_its_connection_is_given_up_only_while_others_are_rea
 
     service.script[film(0)] = [Say(0)] * 1000
     with pytest.raises(ServerDown, match=r"has answered no film for 0\.2 s \(Unreachable"):
-        Line(Hurried(service.address, silence=0.2)).read(film(0))
+        Hurried(service.address, silence=0.2).read(film(0))
     alone = service.posts[film(0)]
-    given_up = Line(Others(service.address)).read(film(0))
+    given_up = Others(service.address).read(film(0))
     assert isinstance(given_up, Refusal)
     assert given_up.error.type == "Unreachable"
     # The first try says nothing: it was not known then that others were read.
@@ -231,7 +234,7 @@ def test_a_service_that_stays_away_ends_the_run_at_last(service: GatewayStub, fo
         stopper = threading.Thread(target=lambda: (service.wait_until(10, 4), service.stop()))
         stopper.start()
         with pytest.raises(ServerDown, match=r"has answered no film for 0\.2 s \(Unreachable"):
-            score(find_films(folder)[0], table, gateway, 4)
+            score(find_films(folder)[0], table, gateway)
         stopper.join()
         assert len(table.names) == 10
 
@@ -244,8 +247,8 @@ def test_after_kill_9_the_same_command_gives_each_film_exactly_once(
     service.wait_until(answered=17, held=4)
     killed.kill()
     killed.communicate()
-    partial = tmp_path / "predictions.csv.partial"
-    written = len(rows_of(partial))
+    with PredictionsTable(tmp_path / "predictions.csv") as table:
+        written = len(table.names)
     assert not (tmp_path / "predictions.csv").exists()
     service.release()
     again = start(words)
@@ -272,24 +275,35 @@ def test_ctrl_c_says_the_command_that_goes_on(words, service: GatewayStub, tmp_p
     assert_complete(tmp_path / "predictions.csv")
 
 
-@pytest.mark.parametrize("left", [0, 5, 400, 401, 450, 1000, 10_000])
-def test_a_last_line_that_was_cut_anywhere_is_scored_again(
+@pytest.mark.parametrize("left", [0, 1, 5000, 50_000, 100_000])
+def test_rows_whose_writing_was_cut_anywhere_are_scored_again(
     words, service: GatewayStub, tmp_path: Path, left: int
 ) -> None:
-    assert main(words) == 0
-    out = tmp_path / "predictions.csv"
-    whole = out.read_bytes()[:left]
-    out.unlink()
-    out.with_name("predictions.csv.partial").write_bytes(whole)
+    """A kill, or a machine without power, leaves SQLite's log cut at any byte."""
+    out, partial = tmp_path / "predictions.csv", tmp_path / "predictions.csv.partial"
+    service.hold_after = 30
+    killed = start(words)
+    service.wait_until(answered=30, held=4)
+    killed.kill()
+    killed.communicate()
+    service.release()
+    log = partial.with_name(f"{partial.name}-wal")
+    os.truncate(log, min(left, log.stat().st_size))
+    with PredictionsTable(out) as table:
+        kept = len(table.names)
     before = service.posts.total()
     assert main(words) == 0
     assert_complete(out)
-    assert service.posts.total() - before == FILMS - max(0, whole.count(b"\n") - 1)
+    assert service.posts.total() - before == FILMS - kept
+    assert not list(tmp_path.glob("predictions.csv.*"))
 
 
 def test_a_table_of_something_else_is_never_overwritten(words, folder: Path, tmp_path: Path, capsys) -> None:
     out, partial = tmp_path / "predictions.csv", tmp_path / "predictions.csv.partial"
-    for foreign in (b"my notes", b"my,notes\n1,2\n", b"\xff\n", ",".join(COLUMNS).encode() + b"\n1,2\n"):
+    with closing(sqlite3.connect(tmp_path / "sweep.db")) as sweep:
+        sweep.execute("CREATE TABLE trials (number, state)")
+    table = (tmp_path / "sweep.db").read_bytes()
+    for foreign in (b"m", b"my,notes\n1,2\n", b"\xff\n", ",".join(COLUMNS).encode() + b"\n", bytes(5000), table):
         partial.write_bytes(foreign)
         assert main(words) == 1
         assert partial.read_bytes() == foreign
