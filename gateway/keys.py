@@ -18,8 +18,7 @@ import logging
 import os
 import re
 import secrets
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +38,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 logger = logging.getLogger(__name__)
 
 
-class KeyFault(Exception):
+class KeyFault(command_line.Fault):
     """A name is taken, unknown or malformed, or ``keys.json`` is not ours."""
 
 
@@ -179,31 +178,26 @@ def _held(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m gateway.keys") -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m gateway.keys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("action", choices=("make", "list", "revoke", "first"))
     parser.add_argument("name", nargs="?", help="whose key; it appears in the logs")
     parser.add_argument("--secrets", type=Path, default=Path("secrets"), metavar="DIR", help="folder (%(default)s)")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     path = chosen.secrets / KEYS_FILE
     if (chosen.name is None) != (chosen.action in ("list", "first")):
         parser.error("make and revoke want a NAME, list and first want none")
-    try:
-        if chosen.action == "make":
-            print(make(path, chosen.name))
-        elif chosen.action == "revoke":
-            revoke(path, chosen.name)
-        elif chosen.action == "first":
-            print(first_key(chosen.secrets) or "made by 'python -m gateway.keys make NAME'")
-        else:
-            for one in _read(path) if path.exists() else []:
-                print(f"{one.name}\tmade {one.made}\t{f'revoked {one.revoked}' if one.revoked else 'good'}")
-    except KeyFault as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 1
-    return 0
+    if chosen.action == "make":
+        print(make(path, chosen.name))
+    elif chosen.action == "revoke":
+        revoke(path, chosen.name)
+    elif chosen.action == "first":
+        print(first_key(chosen.secrets) or "made by 'python -m gateway.keys make NAME'")
+    else:
+        for one in _read(path) if path.exists() else []:
+            print(f"{one.name}\tmade {one.made}\t{f'revoked {one.revoked}' if one.revoked else 'good'}")
 
 
 if __name__ == "__main__":

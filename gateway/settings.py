@@ -39,9 +39,9 @@ class Settings:
     patience: float = 60.0
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+def parse_settings(arguments: Sequence[str] | None = None, prog: str = "python -m gateway") -> Settings:
     """The settings of ``python -m gateway``."""
-    parser = ArgumentParser(prog="python -m gateway", description="The gateway.", default_env=True, env_prefix="CXR")
+    parser = ArgumentParser(prog=prog, description="The gateway.", default_env=True, env_prefix="CXR")
     parser.add_argument("--config", action="config", help="YAML file with any of the keys below")
     parser.add_class_arguments(Settings)
     parsed = parser.parse_args(arguments)

@@ -11,7 +11,7 @@ import argparse
 import json
 import platform
 import shutil
-import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -51,8 +51,8 @@ INTENDED_USE = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.archive", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.archive") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of an evaluated run")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="where the archives go (%(default)s)")
     parser.add_argument("--version", default="1.0.0", help="of the two models (%(default)s)")
@@ -62,12 +62,9 @@ def main() -> None:
         default="float32",
         help="on a CPU (%(default)s); bfloat16 is faster where the processor has it, and the reports say so",
     )
-    arguments = parser.parse_args()
-    try:
-        for path in archive(arguments.run, arguments.store, arguments.version, arguments.precision):
-            print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    except (DataError, FileNotFoundError) as fault:
-        sys.exit(f"error: {fault}")
+    chosen = parser.parse_args(arguments)
+    for path in archive(chosen.run, chosen.store, chosen.version, chosen.precision):
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 def archive(run: Path, store: Path, version: str, precision: Precision = "float32") -> list[Path]:

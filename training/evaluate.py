@@ -9,7 +9,7 @@ Reads ``binary/checkpoint`` and ``disease/checkpoint`` of the run, writes beside
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,15 @@ LABELS = (FINDING, *FINDINGS)
 STAGES = ("binary", "disease")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.evaluate") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="folder with the two stages' runs")
     parser.add_argument("--sensitivity", type=read_sensitivity, help="stage 1's, on validation (by the gate's policy)")
     score.add_arguments(parser)
-    arguments = parser.parse_args()
-    if (arguments.run is None) != score.asked(arguments):
+    chosen = parser.parse_args(arguments)
+    if (chosen.run is None) != score.asked(chosen):
         parser.error("give --run, or --predictions and --data")
-    try:
-        score.main(arguments) if score.asked(arguments) else evaluate(arguments.run, arguments.sensitivity)
-    except (DataError, OSError) as fault:
-        sys.exit(f"error: {fault}")
+    score.main(chosen) if score.asked(chosen) else evaluate(chosen.run, chosen.sensitivity)
 
 
 def read_sensitivity(text: str) -> float:

@@ -14,7 +14,6 @@ Writes ``localisation.json`` into the run and prints it as a table.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +56,12 @@ class BoxedFilm:
     path: Path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.localise", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.localise") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder with the two stages' runs")
     parser.add_argument("--data", type=Path, help="films with boxes; the run's own unless told")
-    arguments = parser.parse_args()
-    try:
-        localise(arguments.run, arguments.data)
-    except (DataError, OSError) as fault:
-        sys.exit(f"error: {fault}")
+    chosen = parser.parse_args(arguments)
+    localise(chosen.run, chosen.data)
 
 
 def localise(run: Path, data: Path | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ python -m training.predict --checkpoint runs/nih/single/checkpoint --out runs/ni
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -69,19 +69,16 @@ def predict(checkpoint: Path, split: Split = "test", flip: bool = False) -> pd.D
     return images.assign(**dict(zip(labels, scores.T, strict=True)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.predict", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.predict") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="CSV to write")
     parser.add_argument("--split", choices=get_args(Split), default="test", help="which films (%(default)s)")
     parser.add_argument("--flip", action="store_true", help="the mean logit of each film and its mirror image")
-    arguments = parser.parse_args()
-    try:
-        table = predict(arguments.checkpoint, arguments.split, arguments.flip)
-    except (DataError, OSError) as fault:
-        sys.exit(f"error: {fault}")
-    write_text(arguments.out, table.to_csv(index=False))
-    print(f"{len(table)} films in {arguments.out}")
+    chosen = parser.parse_args(arguments)
+    table = predict(chosen.checkpoint, chosen.split, chosen.flip)
+    write_text(chosen.out, table.to_csv(index=False))
+    print(f"{len(table)} films in {chosen.out}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ A label that the films cannot calibrate keeps what it had, and is named.
 import argparse
 import re
 import shutil
-import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,18 @@ class Refit:
     record: dict[str, Any]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.recalibrate", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.recalibrate") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="the site's films, in NIH's layout")
     parser.add_argument("--out", type=Path, required=True, help="where the new archives go")
     parser.add_argument("--sensitivity", type=read_sensitivity, help="stage 1's on these films (by the gate's policy)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without films that cannot be read")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     try:
         made = recalibrate(chosen.store, chosen.data, chosen.out, chosen.sensitivity, chosen.skip_unreadable)
-    except (DataError, OSError) as fault:
-        sys.exit(f"error: {fault}".replace("--data.skip_unreadable true", "--skip-unreadable"))
+    except DataError as fault:
+        raise DataError(str(fault).replace("--data.skip_unreadable true", "--skip-unreadable")) from fault
     for path in made:
         print(path)
 

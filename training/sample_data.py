@@ -310,14 +310,14 @@ def make_sample_data(
         (new / SYNTHETIC_MARK).write_text(SYNTHETIC_TEXT, encoding="utf-8", newline="\n")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.sample_data") -> None:
     """Read the command line and write the set."""
-    parser = argparse.ArgumentParser(description="Write a drawn data set in the layout of NIH ChestX-ray14.")
+    parser = argparse.ArgumentParser(prog=prog, description="Write a drawn data set in the layout of NIH ChestX-ray14.")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     parser.add_argument("--films", type=int, default=600, help="how many films (default: 600)")
     parser.add_argument("--patients", type=int, default=200, help="of how many patients (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other patients (default: 0)")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     try:
         make_sample_data(asked.out, asked.films, asked.patients, asked.seed)
     except (FileExistsError, ValueError) as error:

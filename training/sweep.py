@@ -9,6 +9,7 @@ with more trials, goes on where it stopped. Writes ``trials.csv``, ``sweep.png``
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ matplotlib.use("Agg")
 Space = dict[str, BaseDistribution]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.sweep") -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m training.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", type=Path, required=True, help="YAML: which keys, and which values of each")
     parser.add_argument("--trials", type=int, required=True, help="how many finished trials the sweep is to have")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweep")
-    arguments, training = parser.parse_known_args()
+    chosen, training = parser.parse_known_args(arguments)
     try:
         with naming(arguments.out / "sweep.db"):
             study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)

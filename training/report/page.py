@@ -12,7 +12,7 @@ import base64
 import json
 import platform
 import shlex
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -72,15 +72,12 @@ class Compared:
     differences: dict[str, Intervals]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.report", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.report") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder with the two stages' runs, evaluated")
     parser.add_argument("--single", type=Path, help="CSV: a single model's probabilities on the same test films")
-    arguments = parser.parse_args()
-    try:
-        print(report(arguments.run, arguments.single))
-    except (DataError, OSError) as fault:
-        sys.exit(f"error: {fault}")
+    chosen = parser.parse_args(arguments)
+    print(report(chosen.run, chosen.single))
 
 
 def report(run: Path, single: Path | None = None) -> Path:
