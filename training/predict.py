@@ -23,7 +23,6 @@ from training.data.pixels import load_pixels
 from training.data.splits import Split
 from workflows import command_line
 from workflows.files.atomic import write_text
-from workflows.files.text_files import DataError
 
 BATCH = 64
 

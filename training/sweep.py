@@ -44,15 +44,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweep")
     chosen, training = parser.parse_known_args(arguments)
     try:
-        with naming(arguments.out / "sweep.db"):
-            study = sweep(read_space(arguments.space), arguments.trials, arguments.out, training)
+        with naming(chosen.out / "sweep.db"):
+            study = sweep(read_space(chosen.space), chosen.trials, chosen.out, training)
     except (ValueError, NonFiniteLoss, OSError) as fault:
         sys.exit(f"error: {fault}")
     except (StorageInternalError, SQLAlchemyError) as fault:  # locked by another sweep, damaged, on a broken disk
         known = fault if isinstance(fault, DBAPIError) else fault.__cause__
-        sys.exit(f"error: {arguments.out / 'sweep.db'}: {known.orig if isinstance(known, DBAPIError) else fault}")
+        sys.exit(f"error: {chosen.out / 'sweep.db'}: {known.orig if isinstance(known, DBAPIError) else fault}")
     print_trials(study)
-    draw_trials(study, arguments.out / "sweep.png")
+    draw_trials(study, chosen.out / "sweep.png")
 
 
 def read_space(path: Path) -> Space:
