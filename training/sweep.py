@@ -68,7 +68,10 @@ def read_space(path: Path) -> Space:
         raise DataError(f"{path}: not a YAML document ({fault})") from fault
     if not entries or not isinstance(entries, dict):
         raise DataError(f"{path}: keys of the training configuration are wanted, with the values to try of each")
-    return {key: _distribution(key, entry) for key, entry in entries.items()}
+    try:
+        return {key: _distribution(key, entry) for key, entry in entries.items()}
+    except ValueError as fault:  # optuna's too: no values, or a range that is none
+        raise DataError(f"{path}: {fault}") from fault
 
 
 def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.Study:
