@@ -16,6 +16,7 @@ from handlers.findings import FINDINGS
 from training.archive import archive
 from training.evaluation.predictions import read_predictions
 from training.fit.config import save_config
+from workflows import command_line
 
 ROOT = Path(__file__).parents[2]
 TABLE, TRAIN, TEST, BOXES = "Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt", "BBox_List_2017.csv"
@@ -148,16 +149,13 @@ def place(all_good: Path) -> Iterator[Path]:
         path.write_bytes(data)
 
 
-def refused(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+def refused(command: Command, place: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What the command prints on standard error; it must end with 1, and not with a traceback."""
     words = command.words.format(*[place] * command.words.count("{}")).split()
-    monkeypatch.setattr("sys.argv", [command.module, *words])
-    try:
-        code = importlib.import_module(command.module).main()
-    except SystemExit as stopped:
-        code = stopped.code
-    said = f"{capsys.readouterr().err}{code if isinstance(code, str) else ''}"
-    assert code == 1 or isinstance(code, str), said  # sys.exit(text) prints the text and ends with 1
+    main = importlib.import_module(command.module).main
+    code = command_line.ended(lambda: main(words))
+    said = capsys.readouterr().err
+    assert code == 1, said
     line = next(line for line in said.splitlines() if line.startswith("error: "))
     assert "Traceback" not in said
     return line
@@ -173,11 +171,11 @@ FAULTS = [
 
 @pytest.mark.parametrize(("command", "spoil", "said"), FAULTS)
 def test_a_bad_table_or_list_is_refused_by_file_and_row(
-    place: Path, monkeypatch, capsys, command: Command, spoil: Callable[[str], bytes], said: str
+    place: Path, capsys, command: Command, spoil: Callable[[str], bytes], said: str
 ) -> None:
     path = place / command.file
     path.write_bytes(spoil(path.read_text()))
-    assert re.search(rf"{re.escape(str(path))}{said}", refused(command, place, monkeypatch, capsys))
+    assert re.search(rf"{re.escape(str(path))}{said}", refused(command, place, capsys))
 
 
 @pytest.mark.parametrize("kind", ["a folder", "missing", "a link that leads nowhere", "not to be read"])
@@ -201,7 +199,7 @@ def test_what_is_no_file_is_refused_by_its_name(place: Path, monkeypatch, capsys
             path.mkdir()
         elif kind == "a link that leads nowhere":
             path.symlink_to(place / "nowhere")
-    line = refused(command, place, monkeypatch, capsys)
+    line = refused(command, place, capsys)
     if kind == "missing" and path.name in (TRAIN, TEST):
         assert "is there, but not its counterpart" in line or str(path) in line
     else:
@@ -217,19 +215,19 @@ def test_what_is_no_file_is_refused_by_its_name(place: Path, monkeypatch, capsys
         TABLES["evaluate --labels"],
     ],
 )
-def test_a_film_with_two_rows_is_refused_by_the_second(place: Path, monkeypatch, capsys, command: Command) -> None:
+def test_a_film_with_two_rows_is_refused_by_the_second(place: Path, capsys, command: Command) -> None:
     path = place / command.file
     lines = path.read_text().splitlines()
     lines[5] = ",".join(
         [f" images_001\\{lines[2].split(',')[0].upper().replace('PNG', 'Png')}", *lines[5].split(",")[1:]]
     )
     path.write_text("\n".join([*lines, ""]))
-    line = refused(command, place, monkeypatch, capsys)
+    line = refused(command, place, capsys)
     assert f"{path}: 1 films are listed twice, the first in row 6: ['{lines[2].split(',')[0]}']" in line
 
 
 @pytest.mark.parametrize("cell", ["nan", "inf", "-inf", "1e3", "half", "0,5", ""])
-def test_a_cell_that_is_no_number_is_refused_by_row_and_column(place: Path, monkeypatch, capsys, cell: str) -> None:
+def test_a_cell_that_is_no_number_is_refused_by_row_and_column(place: Path, capsys, cell: str) -> None:
     for command, quoted in (
         (TABLES["evaluate --predictions"], f'"{cell}"'),
         (TABLES["localise, the boxes"], f'"{cell}"'),
@@ -239,38 +237,36 @@ def test_a_cell_that_is_no_number_is_refused_by_row_and_column(place: Path, monk
         path.write_bytes(
             row(3, lambda line, quoted=quoted: ",".join([*line.split(",")[:2], quoted, *line.split(",")[3:]]))(good)
         )
-        line = refused(command, place, monkeypatch, capsys)
+        line = refused(command, place, capsys)
         assert f"{path} row 3" in line
         path.write_text(good)
 
 
-def test_a_film_without_a_patient_is_refused_by_its_row(place: Path, monkeypatch, capsys) -> None:
+def test_a_film_without_a_patient_is_refused_by_its_row(place: Path, capsys) -> None:
     path = place / "data" / TABLE
     path.write_bytes(row(7, lambda line: ",".join([*line.split(",")[:3], " ", *line.split(",")[4:]]))(path.read_text()))
-    line = refused(TABLES["training.train, NIH's table"], place, monkeypatch, capsys)
+    line = refused(TABLES["training.train, NIH's table"], place, capsys)
     assert f"{path} row 7: it has nothing under 'Patient ID'" in line
 
 
 @pytest.mark.parametrize(
     "text", ["optim.lr: [1\n", "- 1\n- 2\n", "7\n", "", "optim.lr: {low: small, high: 1.0}\n", "optim.lr: []\n"]
 )
-def test_a_search_space_that_is_none_is_refused(place: Path, monkeypatch, capsys, text: str) -> None:
+def test_a_search_space_that_is_none_is_refused(place: Path, capsys, text: str) -> None:
     (place / "space.yaml").write_text(text)
-    line = refused(OTHERS["sweep --space"], place, monkeypatch, capsys)
+    line = refused(OTHERS["sweep --space"], place, capsys)
     assert "space.yaml" in line or "optim.lr" in line or "choices" in line
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"Finding": 0.3,\n"Mass": }'])
 @pytest.mark.parametrize("name", ["thresholds.json", "run/evaluation.json"])
-def test_a_document_that_is_no_json_is_refused_by_its_name(
-    all_good: Path, monkeypatch, capsys, name: str, text: str
-) -> None:
+def test_a_document_that_is_no_json_is_refused_by_its_name(all_good: Path, capsys, name: str, text: str) -> None:
     path, command = all_good / name, OTHERS["evaluate --thresholds"]
     good = path.read_text()
     path.write_text(text)
     if name != "thresholds.json":
         command = Command("training.report.page", "--run {}/run", name)
-    assert str(path) in refused(command, all_good, monkeypatch, capsys)
+    assert str(path) in refused(command, all_good, capsys)
     path.write_text(good)
 
 
