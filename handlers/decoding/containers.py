@@ -7,12 +7,14 @@ from typing import NamedTuple
 from PIL import Image
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+JPEG_2000, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
+"""A JPEG 2000 codestream, and the file of boxes around one (ITU-T T.800, A.2 and I.5.1)."""
 DICOM = slice(128, 132)
 """Where a DICOM file says ``DICM`` (PS3.10, section 7.1)."""
 _FIRST_ELEMENT = re.compile(rb"[\2\x08]\0.\0([A-Z]{2}|[\0-\x80]\0\0\0)", re.DOTALL)
 """Of group 2 or 8, little endian, with a value representation or a short length (PS3.5, 7.1)."""
 
-_KINDS = (
+_OTHER_KINDS = (
     (0, b"GIF8", "a GIF file"),
     (0, b"II*\0", "a TIFF file"),
     (0, b"MM\0*", "a TIFF file"),
@@ -24,8 +26,8 @@ _KINDS = (
     (4, b"ftyphei", "a HEIC file"),
     (4, b"ftypmif1", "a HEIC file"),
     (4, b"ftyp", "a video"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 file outside DICOM"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 file outside DICOM"),
+    (0, JP2, "a JPEG 2000 file outside DICOM"),
+    (0, JPEG_2000, "a JPEG 2000 file outside DICOM"),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL file"),
     (0, b"\xff\x0a", "a JPEG XL file"),
     (0, b"P5", "a PNM file"),
@@ -54,7 +56,7 @@ _KINDS = (
     (0, b"<", "a page of HTML or XML"),
     (0, b"{", "JSON text"),
 )
-"""Where a kind of file has its mark (offset, bytes), and what to call it."""
+"""Kinds of file that are not read: offset and bytes by which each is known, and its name."""
 
 
 class Stored(NamedTuple):
@@ -62,23 +64,23 @@ class Stored(NamedTuple):
 
     Attributes:
         orientation: 1 to 8: how it is to be turned (Exif 2.32, 4.6.4, tag 0x0112).
-        significant: how many bits of a sample the file says are in use; 0 where it does not say.
+        significant_bits: of a sample, as the file says; 0 where it does not say.
     """
 
     picture: Image.Image
     orientation: int
-    significant: int = 0
+    significant_bits: int = 0
 
 
 def is_dicom(head: bytes) -> bool:
-    """By its preamble; or, for a file without one, by its first element."""
+    """Whether a file is DICOM, by its preamble or, without one, by its first element."""
     return b"DICM" in (head[DICOM], head[:4]) or _FIRST_ELEMENT.match(head) is not None
 
 
 def other_kind(data: bytes) -> str:
-    """What a file is that is none of those that are read, as far as its beginning tells."""
+    """The kind of a file that is neither PNG nor JPEG nor DICOM, as far as its beginning tells."""
     head = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip(b"\t\n\r ")
-    for offset, mark, name in _KINDS:
+    for offset, mark, name in _OTHER_KINDS:
         if data.startswith(mark, offset) or (offset == 0 and head.startswith(mark)):
             return name
     if not data.strip(b"\0"):
@@ -89,15 +91,15 @@ def other_kind(data: bytes) -> str:
 
 
 def orientation(exif: bytes) -> int:
-    """1 to 8, of a block's first directory (TIFF 6.0, section 2); 1 where it is not there, or the block is damaged."""
+    """An EXIF block's orientation, 1 to 8 (TIFF 6.0, section 2); 1 where it has none or is damaged."""
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
         return 1
     try:
-        (place,) = struct.unpack_from(order + "I", block, 4)
-        (entries,) = struct.unpack_from(order + "H", block, place)
-        for entry in range(place + 2, place + 2 + 12 * entries, 12):
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (entries,) = struct.unpack_from(order + "H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * entries, 12):
             tag, kind = struct.unpack_from(order + "HH", block, entry)
             if tag == 0x0112:
                 value = int(struct.unpack_from(order + {1: "B", 3: "H", 4: "I"}.get(kind, "H"), block, entry + 8)[0])

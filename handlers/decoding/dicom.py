@@ -1,6 +1,5 @@
 """DICOM radiographs: bytes to grey."""
 
-import logging
 import re
 
 import numpy as np
@@ -24,15 +23,13 @@ UNCOMPRESSED = (
 MODALITIES = ("CR", "DX", "RG")
 """Computed and digital radiography, and digitised film (PS3.3, C.7.3.1.1.1)."""
 RADIOGRAPHS = (uid.ComputedRadiographyImageStorage, uid.DigitalXRayImageStorageForPresentation)
-RAW = uid.DigitalXRayImageStorageForProcessing
-CAPTURES = (
+FOR_PROCESSING = uid.DigitalXRayImageStorageForProcessing
+SECONDARY_CAPTURES = (
     uid.SecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
-
-logger = logging.getLogger(__name__)
 
 
 def read_dicom(data: bytes) -> NDArray[np.uint8]:
@@ -75,12 +72,12 @@ def _check_radiograph(header: Header, storage_class: str) -> None:
     meta information (PS3.10, 7.1). Where nothing says what the file is, by what it holds: one projection."""
     modality, said = header.text("Modality").upper(), header.text("SOPClassUID")
     kind = said or storage_class
-    if RAW in (said, storage_class):
+    if FOR_PROCESSING in (said, storage_class):
         raise RefusedFilm("NotARadiograph", "a DX image for processing: send the one for presentation")
     if modality and modality not in MODALITIES:
         name = modality if re.fullmatch("[A-Z]{2,8}", modality) else "of no known name"
         raise RefusedFilm("NotARadiograph", f"DICOM modality {name}: only {', '.join(MODALITIES)} are read")
-    if kind and kind not in RADIOGRAPHS and not (modality and kind in CAPTURES):
+    if kind and kind not in RADIOGRAPHS and not (modality and kind in SECONDARY_CAPTURES):
         element = "SOPClassUID" if said else "MediaStorageSOPClassUID"
         wanted = "CR, DX or, of a Modality that says so, their secondary capture"
         raise RefusedFilm("NotARadiograph", f"the DICOM object is of another kind ({element}) than {wanted}")

@@ -10,19 +10,19 @@ from pydicom.pixels.processing import apply_windowing
 
 from handlers.decoding.blank import BLANK_SHARE, share_of_three_shades
 from handlers.decoding.dicom_header import Header
-from handlers.decoding.dicom_layout import Layout, Samples, seen_codes, stored_values, true_layout
+from handlers.decoding.dicom_layout import Layout, Samples, corrected_layout, seen_codes, stored_values
 from handlers.refusals import RefusedFilm
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-LEAST_LEVELS = 65
-"""Of 256 greys: a film that its file's window or table shows in no more is not meant so. A window of 16 bits shows
+MIN_LEVELS = 65
+"""Of 256 greys: a film that its file's window or table puts into no more is refused. A window of 16 bits shows
 values of 12 in 17, of 14 in 65. Of 3,087 NIH films the one of lowest contrast has 95 (in 99.8% of its pixels)."""
-TAIL = 0.001
+OUTLIER_SHARE = 0.001
 """The share of a film's pixels at each end that may be hot or dead ones, letters, or metal."""
-FAR, OTHERS = 1 / 8, 16
-"""Values at an end are far off all others where those cover less than this share of the range, and are so many."""
-ENOUGH = 256
-"""Pixels a side, by which a film is looked at; by all of them where these show nothing."""
+INNER_RANGE, INNER_VALUES = 1 / 8, 16
+"""Values at an end are outliers where the others cover less than this share of the range, and are at least so many."""
+SAMPLED_SIDE = 256
+"""A film's values are counted in at most twice as many pixels a side; in all of them where these show nothing."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ class Table:
     first: int
     bits: int
 
-    def of(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def look_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values before the first become what that does, those after the last likewise."""
-        places = np.clip(values.astype(np.int64) - self.first, 0, len(self.entries) - 1)
-        return self.entries[places].astype(np.float64)
+        indices = np.clip(values.astype(np.int64) - self.first, 0, len(self.entries) - 1)
+        return self.entries[indices].astype(np.float64)
 
-    def full(self) -> int:
+    def white(self) -> int:
         """The entry that is white: the largest of the declared bits.
 
         Some writers declare the bits of the storage (Agfa: 16, of entries up to 4095). So where entries exceed the
@@ -63,16 +63,16 @@ def grey_film(samples: Samples, layout: Layout, header: Header) -> NDArray[np.ui
     if layout.signed and layout.stored > samples.dtype.itemsize * 8:
         samples = samples.astype(np.uint16)
     bits = samples.dtype.itemsize * 8
-    ends = _padding(header, layout.signed, bits)
-    padded = _between(stored_values(replace(layout, stored=bits), 2**bits), ends)
-    layout = true_layout(samples, layout, padded, header.overlay_bits())
+    padding = _padding(header, layout.signed, bits)
+    padded = _between(stored_values(replace(layout, stored=bits), 2**bits), padding)
+    layout = corrected_layout(samples, layout, padded, header.overlay_bits())
     values = stored_values(layout, 2**bits)
-    padded |= _between(values, ends)
+    padded |= _between(values, padding)
     with np.errstate(all="ignore"):  # hostile numbers end as such, and are refused
-        shades = _shades(samples, values, padded, layout, header)
+        greys = _greys(samples, values, padded, layout, header)
     film = np.empty(samples.shape, np.uint8)
     for top in range(0, len(film), 64):  # numpy widens an index to 64 bit: by parts, it stays in the cache
-        np.take(shades, samples[top : top + 64], out=film[top : top + 64], mode="clip")
+        np.take(greys, samples[top : top + 64], out=film[top : top + 64], mode="clip")
     return film
 
 
@@ -93,51 +93,56 @@ def _between(values: NDArray[np.int32], ends: tuple[int, int] | None) -> NDArray
     return np.zeros(len(values), bool) if ends is None else (values >= ends[0]) & (values <= ends[1])
 
 
-def _shades(
-    samples: Samples, values: NDArray[np.int32], padded: NDArray[np.bool_], layout: Layout, header: Header
+def _greys(
+    samples: Samples, stored: NDArray[np.int32], padded: NDArray[np.bool_], layout: Layout, header: Header
 ) -> NDArray[np.uint8]:
-    """[codes] uint8: the grey of each code that a sample may be, by table, by window, or by the range of the film."""
-    meant, made = _modality(values.astype(np.float64), header)
+    """[codes] uint8: the grey of each code that a sample may be, by table, by window, or by the range of the film.
+
+    Args:
+        stored: [codes] the value of each code.
+        padded: [codes] whether it is padding.
+    """
+    values, modality = _modality(stored.astype(np.float64), header)
     window = _window(header)
-    table = _voi_table(meant, header, window)
+    table = _voi_table(values, header, window)
     views = dict[str, NDArray[np.float64]]()
     if table:
-        views["VOILUTSequence"] = np.clip(table.of(meant) / table.full(), 0.0, 1.0)
+        views["VOILUTSequence"] = np.clip(table.look_up(values) / table.white(), 0.0, 1.0)
     if window:
-        views["window (WindowCenter, WindowWidth)"] = apply_windowing(meant, window)
+        views["window (WindowCenter, WindowWidth)"] = apply_windowing(values, window)
     if not views:
-        counts = _counts(samples, len(meant)) + seen_codes(samples, len(meant))
-        low, high = _range(meant, np.where(padded, 0, counts))
-        views["range of values"] = np.clip((meant - low) / max(high - low, 1e-6), 0.0, 1.0)
-    said = ""
+        counts = _counts(samples, len(values)) + seen_codes(samples, len(values))
+        low, high = _range(values, np.where(padded, 0, counts))
+        views["range of values"] = np.clip((values - low) / max(high - low, 1e-6), 0.0, 1.0)
+    why = ""
     for view, grey in views.items():
-        if said:
-            logger.warning("the DICOM film shows nothing: %s. The window beside it is used", said)
+        if why:
+            logger.warning("the DICOM film shows nothing: %s. The window beside it is used", why)
         if not np.isfinite(grey).all():
             raise RefusedFilm("UnreadableImage", f"the DICOM file's {view} makes no picture")
         grey = 1.0 - grey if layout.interpretation == "MONOCHROME1" else grey
-        shades = np.where(padded, 0, np.rint(grey * 255.0)).astype(np.uint8)
-        said = _why_blank(samples, meant, shades, padded, (made, view))
-        if not said:
-            return shades
-    raise RefusedFilm("BlankImage", f"the DICOM film shows nothing: {said}")
+        greys = np.where(padded, 0, np.rint(grey * 255.0)).astype(np.uint8)
+        why = _why_blank(samples, values, greys, padded, (modality, view))
+        if not why:
+            return greys
+    raise RefusedFilm("BlankImage", f"the DICOM film shows nothing: {why}")
 
 
 def _modality(values: NDArray[np.float64], header: Header) -> tuple[NDArray[np.float64], str]:
     """Stored values to the modality's, by its table or by rescale slope and intercept (PS3.3, C.11.1), and by which."""
     item = header.item("ModalityLUTSequence")
     if item:
-        return _table(item, values, "ModalityLUTSequence").of(values), "ModalityLUTSequence"
+        return _table(item, values, "ModalityLUTSequence").look_up(values), "ModalityLUTSequence"
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0.0:
         raise RefusedFilm("BlankImage", "the DICOM element RescaleSlope is 0: it makes every pixel the same")
     if slope is None and intercept is None:
         return values, ""
-    meant = values * (1.0 if slope is None else slope)
-    meant += intercept or 0.0
-    if not np.isfinite(meant).all():
+    values = values * (1.0 if slope is None else slope)
+    values += intercept or 0.0
+    if not np.isfinite(values).all():
         raise RefusedFilm("UnreadableImage", "the DICOM elements RescaleSlope and RescaleIntercept make no numbers")
-    return meant, "RescaleSlope and RescaleIntercept"
+    return values, "RescaleSlope and RescaleIntercept"
 
 
 def _table(item: Header, values: NDArray[np.float64], name: str) -> Table:
@@ -200,8 +205,8 @@ def _window(header: Header) -> Dataset | None:
 
 
 def _counts(samples: Samples, number: int, step: int = 0) -> NDArray[np.int64]:
-    """[number] how many pixels have each code, of each ``step``-th in both directions, or of enough."""
-    step = step or max(1, min(samples.shape) // ENOUGH)
+    """[number] how many pixels have each code, of each ``step``-th in both directions, or of ``SAMPLED_SIDE``."""
+    step = step or max(1, min(samples.shape) // SAMPLED_SIDE)
     return np.bincount(samples[::step, ::step].ravel(), minlength=number)
 
 
@@ -217,61 +222,57 @@ def _range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[floa
     if not len(values):
         return 0.0, 0.0
     up_to = np.cumsum(counts) / counts.sum()
-    inner = values[(up_to > TAIL) & (up_to - counts / counts.sum() < 1 - TAIL)]
+    inner = values[(up_to > OUTLIER_SHARE) & (up_to - counts / counts.sum() < 1 - OUTLIER_SHARE)]
     for others in (inner, values[:-1], values[1:]):
-        if len(others) >= OTHERS and others[-1] - others[0] < FAR * (values[-1] - values[0]):
+        if len(others) >= INNER_VALUES and others[-1] - others[0] < INNER_RANGE * (values[-1] - values[0]):
             return float(others[0]), float(others[-1])
     return float(values[0]), float(values[-1])
 
 
 def _why_blank(
     samples: Samples,
-    meant: NDArray[np.float64],
-    shades: NDArray[np.uint8],
+    values: NDArray[np.float64],
+    greys: NDArray[np.uint8],
     padded: NDArray[np.bool_],
-    causes: tuple[str, str],
+    elements: tuple[str, str],
 ) -> str:
     """What makes a film nearly one shade; "" where it is not.
 
     Args:
-        causes: what makes the values meant of those stored, and what makes greys of them.
+        elements: what made the values of those stored, "" where nothing did; and what made greys of the values.
     """
-    said = ""
-    for step in (0, 1):
-        said = _why_blank_by(_counts(samples, len(meant), step), meant, shades, padded, causes)
-        if not said:
-            break
-    return said
+    of_some = _why_blank_by(_counts(samples, len(values)), values, greys, padded, elements)
+    return of_some and _why_blank_by(_counts(samples, len(values), step=1), values, greys, padded, elements)
 
 
 def _why_blank_by(
     counts: NDArray[np.int64],
-    meant: NDArray[np.float64],
-    shades: NDArray[np.uint8],
+    values: NDArray[np.float64],
+    greys: NDArray[np.uint8],
     padded: NDArray[np.bool_],
-    causes: tuple[str, str],
+    elements: tuple[str, str],
 ) -> str:
-    """Likewise, of a film of which ``counts`` [codes] pixels have each code."""
-    made, view = causes
+    """Likewise, by ``counts``, [codes]: how many pixels have each code."""
+    modality, view = elements
     real = np.where(padded, 0, counts)
     shown = real > 0
     if not shown.any():
         return "every pixel is padding (PixelPaddingValue)"
     if shown.sum() == 1:
         return "every pixel that is no padding has the same value"
-    if np.ptp(meant[shown]) == 0.0:
-        return f"every pixel is the same after {made}"
-    low, high = _range(meant, real)
-    levels = int(np.ptp(shades[shown & (meant >= low) & (meant <= high)])) + 1
-    by = f"its {view}, after {made}," if made else f"its {view}"
-    if levels <= LEAST_LEVELS:
+    if np.ptp(values[shown]) == 0.0:
+        return f"every pixel is the same after {modality}"
+    low, high = _range(values, real)
+    levels = int(np.ptp(greys[shown & (values >= low) & (values <= high)])) + 1
+    by = f"its {view}, after {modality}," if modality else f"its {view}"
+    if levels <= MIN_LEVELS:
         return f"{by} puts every pixel into {levels} of 256 greys"
-    if _share_of_three_shades(real, shades) > BLANK_SHARE:
+    if _share_of_three_shades(real, greys) > BLANK_SHARE:
         return f"{by} puts nearly every pixel into one of three shades of grey"
-    if _share_of_three_shades(counts, shades) > BLANK_SHARE:
+    if _share_of_three_shades(counts, greys) > BLANK_SHARE:
         return "nearly every pixel is padding (PixelPaddingValue)"
     return ""
 
 
-def _share_of_three_shades(counts: NDArray[np.int64], shades: NDArray[np.uint8]) -> float:
-    return share_of_three_shades(np.bincount(shades, weights=counts, minlength=256).astype(int).tolist())
+def _share_of_three_shades(counts: NDArray[np.int64], greys: NDArray[np.uint8]) -> float:
+    return share_of_three_shades(np.bincount(greys, weights=counts, minlength=256).astype(int).tolist())

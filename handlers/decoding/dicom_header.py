@@ -1,4 +1,4 @@
-"""DICOM files: where the pixel data lie, and the few elements before them that reading a film takes."""
+"""DICOM files: where the pixel data begin, and the few elements before them that reading a film takes."""
 
 import logging
 import re
@@ -17,6 +17,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator, read_sequence_item
 
+from handlers.decoding.containers import DICOM
 from handlers.refusals import MAX_BYTES, RefusedFilm
 
 # pydicom's warnings quote the values that they warn of.
@@ -59,7 +60,7 @@ _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL
 
 @dataclass(frozen=True)
 class PixelData:
-    """Where the pixel data lie; ``length`` may be ``UNDEFINED``."""
+    """Where the pixel data begin; ``length`` may be ``UNDEFINED``."""
 
     start: int
     length: int
@@ -182,7 +183,7 @@ def open_file(data: bytes) -> DicomFile:
     if data.startswith(b"DICM"):
         raise RefusedFilm("UnreadableImage", "the DICOM file lacks the preamble of 128 bytes before DICM")
     stream = Limited(data)
-    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    stream.seek(DICOM.stop if data[DICOM] == b"DICM" else 0)
     meta = Header(_elements(stream, False, True, lambda tag, vr, length: tag >> 16 != 2, list(_META.values())))
     named = meta.text("TransferSyntaxUID")
     syntax = uid.UID(named, validation_mode=config.IGNORE) if named else None
@@ -207,7 +208,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _data_set(body: bytes, start: int, little_endian: bool) -> tuple[Header, PixelData | None]:
-    """The elements that are needed, and where the pixel data lie.
+    """The elements that are needed, and where the pixel data begin.
 
     Whether value representations are explicit, the first element shows; files differ from their transfer syntax in it.
     """

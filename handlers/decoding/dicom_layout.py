@@ -18,12 +18,11 @@ UNREAD = ("PALETTE COLOR", "ARGB", "CMYK", "HSV", "YBR_PARTIAL_420", "YBR_PARTIA
 SHAPES = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}
 """Presentation LUT Shape says the same again in a DX object (PS3.3, C.8.11.1). Where the two differ, Photometric
 Interpretation counts, as in most viewers."""
-TORN = 4
-"""So many times more often must neighbours be torn apart than with the other sign, for Pixel Representation to be
-wrong: be further from each other than half of the range. A wrong sign does that wherever values pass half of it, or
-zero."""
+SIGN_JUMPS = 4
+"""A jump is a pixel further from the next of its row than half of the range; a wrong sign makes one wherever values
+pass half of the range, or zero. Pixel Representation is wrong where the other sign has so many times fewer."""
 ROWS, FEW_ROWS = 256, 16
-"""Of the film, at most twice as many, by which neighbours are compared; by the few, whether they need be."""
+"""Of a film at most twice as many are compared; of the few, to see whether that is needed."""
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def seen_codes(samples: Samples, number: int) -> NDArray[np.bool_]:
     return seen
 
 
-def true_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], overlays: int) -> Layout:
+def corrected_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], overlays: int) -> Layout:
     """``layout``, or what it must be where samples do not fit it.
 
     Bits above ``stored`` are no part of a value where they repeat its sign, are the same in every sample, or where an
@@ -149,14 +148,14 @@ def true_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], ove
         said = "the DICOM element BitsStored (%d) is too small for the samples: all bits are read"
         logger.warning(said, layout.stored)
         layout = whole
-    other, aside = replace(layout, signed=not layout.signed), padded.copy()
-    aside[codes[:1]] = aside[codes[-1:]] = True  # of a border, which tears no anatomy apart
+    other, excluded = replace(layout, signed=not layout.signed), padded.copy()
+    excluded[codes[:1]] = excluded[codes[-1:]] = True  # a border's: its jumps are no anatomy's
     half = 2 ** (layout.stored - 1)
-    torn, as_other = (int((_steps(samples, one, aside) > half).sum()) for one in (layout, other))
+    jumps, with_other = (int((_steps(samples, one, excluded) > half).sum()) for one in (layout, other))
     repeated = other.signed and bool(above.any() and (above == signs).all())  # which nothing but a sign explains
-    if torn <= as_other or not (repeated or torn > max(TORN * as_other, min(ROWS, len(samples)) // 2)):
+    if jumps <= with_other or not (repeated or jumps > max(SIGN_JUMPS * with_other, min(ROWS, len(samples)) // 2)):
         return layout
-    if other.signed and not repeated:  # white beside black would be torn apart as well
+    if other.signed and not repeated:  # white beside black jumps as well
         said = "says unsigned, but neighbours are closer to each other if samples are signed"
         raise RefusedFilm("UnreadableImage", f"the DICOM element PixelRepresentation {said}")
     logger.warning("the DICOM element PixelRepresentation is wrong: samples are read with the other sign")
@@ -164,7 +163,7 @@ def true_layout(samples: Samples, layout: Layout, padded: NDArray[np.bool_], ove
 
 
 def _fits(samples: Samples, layout: Layout) -> bool:
-    """Whether each sample is a value as the layout says it, and neighbours are not torn apart by a wrong sign."""
+    """Whether each sample is a value as the layout says it, and few neighbours jump, as a wrong sign makes them."""
     bits = samples.dtype.itemsize * 8
     values = samples.view(f"i{samples.dtype.itemsize}") if layout.signed else samples
     half = 2 ** (layout.stored - 1)
@@ -174,13 +173,13 @@ def _fits(samples: Samples, layout: Layout) -> bool:
     if layout.signed and layout.stored < bits:
         return True  # the bits above repeat the sign
     rows = values[:: max(1, len(values) // FEW_ROWS)].astype(np.int32)
-    torn = np.abs(np.diff(rows, axis=1)) > half
-    return int(torn.sum()) <= len(rows) // 2
+    jumps = np.abs(np.diff(rows, axis=1)) > half
+    return int(jumps.sum()) <= len(rows) // 2
 
 
-def _steps(samples: Samples, layout: Layout, aside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """How far pixels are from the next of their row, but for codes that are set aside."""
+def _steps(samples: Samples, layout: Layout, excluded: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """How far pixels are from the next of their row, but for codes that are excluded."""
     rows = samples[:: max(1, len(samples) // ROWS)]
-    values, real = stored_values(layout, len(aside))[rows], ~aside[rows]
+    values, real = stored_values(layout, len(excluded))[rows], ~excluded[rows]
     steps = np.abs(np.diff(values, axis=1))[real[:, 1:] & real[:, :-1]]
     return steps if steps.size else np.zeros(1, np.int32)

@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 from pydicom import uid
 
+from handlers.decoding.containers import JP2, JPEG, JPEG_2000
 from handlers.decoding.dicom_header import UNDEFINED, PixelData
 from handlers.decoding.dicom_layout import Layout, Samples
-from handlers.decoding.jpeg import JpegHeader, jpeg_header, read_jpeg
+from handlers.decoding.jpeg import END_MARKER, LOSSLESS, JpegHeader, jpeg_header, read_jpeg
 from handlers.decoding.process_pool import ProcessPool
 from handlers.refusals import RefusedFilm, check_frames
 
@@ -25,17 +26,13 @@ MAX_BOXES = 100
 """Of a JP2 file, of which there are half a dozen before the codestream."""
 
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_JP2 = b"\0\0\0\x0cjP  "
-_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", _JP2)
-"""Of a JPEG or JPEG-LS frame, of a JPEG 2000 codestream, of the JP2 file round one."""
+_STARTS = (JPEG, JPEG_2000, JP2)
+"""Of a JPEG or JPEG-LS frame, and of a JPEG 2000 frame."""
 _RUN_LENGTHS = b"\0\0\0\x40\0\0\0"
-"""After the number of segments: the first comes after 64 bytes (PS3.5, G.5)."""
-_LOSSLESS = 0xC3
-_END = b"\xff\xd9"
-"""Of each of them but JP2 (ITU-T T.81, EOI; T.800, EOC)."""
+"""An RLE frame's bytes 1 to 8: under 256 segments, of which the first comes after 64 bytes (PS3.5, G.5)."""
 
 _codecs = ProcessPool("handlers.decoding.frame_codecs:decode", cpu_seconds=4.0, seconds=60.0)
-"""A lossless JPEG 2000 film of some 25 million pixels takes 4 s."""
+"""In 4 s OpenJPEG decodes some 25 million pixels of lossless JPEG 2000."""
 
 
 def frame_of(body: bytes, pixels: PixelData) -> bytes:
@@ -50,18 +47,18 @@ def frame_of(body: bytes, pixels: PixelData) -> bytes:
     end = len(body) if pixels.length == UNDEFINED else pixels.start + pixels.length
     if end > len(body):
         raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short")
-    items, place = list[bytes](), pixels.start
-    if body[place : place + 4] != _ITEM:
-        return body[place:end]
-    while body[place : place + 4] == _ITEM and place < end and len(items) < MAX_FRAGMENTS:
-        after = place + 8 + int.from_bytes(body[place + 4 : place + 8], "little")
-        items.append(body[place + 8 : after])
-        place = after
+    items, offset = list[bytes](), pixels.start
+    if body[offset : offset + 4] != _ITEM:
+        return body[offset:end]
+    while body[offset : offset + 4] == _ITEM and offset < end and len(items) < MAX_FRAGMENTS:
+        after = offset + 8 + int.from_bytes(body[offset + 4 : offset + 8], "little")
+        items.append(body[offset + 8 : after])
+        offset = after
     fragments = items if len(items) == 1 or items[0].startswith(_STARTS) else items[1:]
     check_frames(sum(fragment.startswith(_STARTS) or fragment[1:8] == _RUN_LENGTHS for fragment in fragments))
     frame = b"".join(fragments)
-    ended = body[place : place + 4] == _DELIMITER or end - place < 8
-    if not frame or place > end or not ended:
+    ended = body[offset : offset + 4] == _DELIMITER or end - offset < 8
+    if not frame or offset > end or not ended:
         raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short or damaged")
     return frame
 
@@ -85,18 +82,19 @@ def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
         size = f"{header.columns} x {header.rows} px, {header.components} components, {header.precision} bit"
         said = f"the DICOM header {columns} x {rows} px, {layout.interpretation}"
         raise RefusedFilm("UnreadableImage", f"the frame says {size}; {said}")
+    candidates = _with_end_marker(frame)
     if syntax in PILLOW:
         if header.precision != 8:
             raise RefusedFilm(
                 "UnsupportedTransferSyntax", f"{syntax.name} of {header.precision} bit: only 8 bit is read"
             )
-        return np.asarray(read_jpeg(_with_end(frame)[0]).picture)
+        return np.asarray(read_jpeg(candidates[0]).picture)
     if channels == 3 and (syntax in GDCM or header.precision != 8):
         raise RefusedFilm("UnsupportedTransferSyntax", f"{syntax.name} of three components is not read")
-    if header.marker == _LOSSLESS and _with_end(frame) != [frame]:  # its decoder makes up what is missing
+    if header.marker == LOSSLESS and candidates != [frame]:  # its decoder makes up what is missing
         raise RefusedFilm("TruncatedImage", "the lossless JPEG frame has no end marker: it is cut short")
     bits = 8 if header.precision <= 8 else 16
-    decoded = (_codecs.call(one, syntax=syntax, rows=rows, columns=columns, bits=bits) for one in _with_end(frame))
+    decoded = (_codecs.call(one, syntax=syntax, rows=rows, columns=columns, bits=bits) for one in candidates)
     pixels = next(filter(None, decoded), b"")
     if not pixels:
         raise RefusedFilm("UnreadableImage", "the compressed frame cannot be decoded: cut short or damaged")
@@ -110,32 +108,32 @@ def decode_frame(frame: bytes, syntax: uid.UID, layout: Layout) -> Samples:
 
 def _codestream(frame: bytes) -> bytes:
     """A JPEG 2000 codestream, out of the boxes of a JP2 file (ITU-T T.800, annex I), if it is one."""
-    place, boxes = 0, 0
-    while frame.startswith(_JP2) and boxes < MAX_BOXES and place + 8 <= len(frame):
-        length, start = int.from_bytes(frame[place : place + 4], "big"), place + 8
+    offset, boxes = 0, 0
+    while frame.startswith(JP2) and boxes < MAX_BOXES and offset + 8 <= len(frame):
+        length, start = int.from_bytes(frame[offset : offset + 4], "big"), offset + 8
         if length == 1:
-            length, start = int.from_bytes(frame[place + 8 : place + 16], "big"), place + 16
-        end = place + length if length else len(frame)
-        if frame[place + 4 : place + 8] == b"jp2c":
+            length, start = int.from_bytes(frame[offset + 8 : offset + 16], "big"), offset + 16
+        end = offset + length if length else len(frame)
+        if frame[offset + 4 : offset + 8] == b"jp2c":
             frame = frame[start:end]
             break
-        place, boxes = max(end, place + 8), boxes + 1
+        offset, boxes = max(end, offset + 8), boxes + 1
     return frame
 
 
-def _with_end(frame: bytes) -> list[bytes]:
-    """The frame, as it may have been before it lost its end marker: a zero byte after it may be padding.
+def _with_end_marker(frame: bytes) -> list[bytes]:
+    """The frame, or what it may have been before it lost its end marker: a zero byte at its end may be padding.
 
     Without the marker some decoders decode nothing; with it, nothing that is not whole.
     """
-    if frame.rstrip(b"\0\xff").endswith(_END):
+    if frame.rstrip(b"\0\xff").endswith(END_MARKER):
         return [frame]
-    return [frame + _END] + [frame[:-1] + _END] * frame.endswith(b"\0")
+    return [frame + END_MARKER] + [frame[:-1] + END_MARKER] * frame.endswith(b"\0")
 
 
 def _jpeg_2000_header(frame: bytes) -> tuple[JpegHeader, bool]:
     """Marker SIZ, which comes first (ITU-T T.800, A.5.1), and whether samples are signed."""
-    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 43:
+    if not frame.startswith(JPEG_2000) or len(frame) < 43:
         raise RefusedFilm("UnreadableImage", "the frame is no JPEG 2000 codestream")
     width, height, left, top, tile_width, tile_height, tile_left, tile_top, components, depth, across, down = (
         struct.unpack_from(">8IH3B", frame, 8)

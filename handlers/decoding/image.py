@@ -85,7 +85,7 @@ def _grey(stored: Stored) -> NDArray[np.uint8]:
     if stored.orientation in _TURNS:
         picture = picture.transpose(_TURNS[stored.orientation])
     if picture.mode.startswith("I"):
-        return _grey_of_16_bit(np.asarray(picture, np.uint16), stored.significant)
+        return _grey_of_16_bit(np.asarray(picture, np.uint16), stored.significant_bits)
     if not picture.has_transparency_data:
         return grey_of(picture)
     picture = picture.convert("RGBA")
@@ -97,19 +97,20 @@ def _grey(stored: Stored) -> NDArray[np.uint8]:
     return np.where(np.asarray(alpha) == 0, np.uint8(0), grey) if lowest == 0 else grey
 
 
-def _grey_of_16_bit(values: NDArray[np.uint16], significant: int) -> NDArray[np.uint8]:
-    """[H, W] to grey, of the range that the file's values are meant in: 16 bit, unless they can only be a detector's.
+def _grey_of_16_bit(values: NDArray[np.uint16], significant_bits: int) -> NDArray[np.uint8]:
+    """[H, W] uint16 -> uint8, scaled from 16 bit or, where no value exceeds a detector's 12 or 14 bit, from those.
 
-    A file that says so (sBIT) is believed where its values fit.
+    What the file says itself (sBIT) comes first, where its values fit.
     """
     highest, bits = int(values.max()), 16
     if highest < 2 ** max(DETECTOR_BITS):
-        if 8 <= significant < 16 and highest < 2**significant:
-            bits = significant
+        if 8 <= significant_bits < 16 and highest < 2**significant_bits:
+            bits = significant_bits
         elif highest >= 2 ** (min(DETECTOR_BITS) - 2):
             bits = next(bits for bits in DETECTOR_BITS if highest < 2**bits)
     if bits < 16:
-        said = "a 16-bit PNG holds values of %d bit and is read so; to a viewer it is dark: scale them to 65535"
-        logger.warning(said, bits)
+        logger.warning(
+            "a 16-bit PNG holds values of %d bit and is read so; to a viewer it is dark: scale them to 65535", bits
+        )
     shades = np.minimum(np.arange(2**16) * 255 // (2**bits - 1), 255).astype(np.uint8)  # of 16 bit: 65535 / 257 = 255
     return np.take(shades, values, mode="clip")

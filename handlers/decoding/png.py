@@ -57,7 +57,7 @@ def read_png(data: bytes) -> Stored:
     if not pixels:
         raise RefusedFilm("TruncatedImage", "the PNG file is cut short: it holds no pixels")
     before = chunks[: chunks.index(pixels[0])]
-    _check_sums(data, pixels, "pixels")
+    _check_checksums(data, pixels, "pixels")
     check_frames(_frames(data, before))
     view = memoryview(data)
     kept = (view[one.start - 8 : one.end + 4] for one in (chunks[0], *_colours(data, before, header), *pixels))
@@ -67,8 +67,8 @@ def read_png(data: bytes) -> Stored:
     except (OSError, SyntaxError) as fault:  # Pillow reports a broken chunk as SyntaxError
         raise RefusedFilm("TruncatedImage", f"the PNG file is cut short or damaged: {fault}") from fault
     _check_last_row(data, pixels, header, picture)
-    significant = _content(data, before, b"sBIT")[:1]
-    return Stored(picture, orientation(_content(data, chunks, b"eXIf")), int.from_bytes(significant, "big"))
+    significant = _content_of(data, before, b"sBIT")[:1]
+    return Stored(picture, orientation(_content_of(data, chunks, b"eXIf")), int.from_bytes(significant, "big"))
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
@@ -77,23 +77,23 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
     Raises:
         RefusedFilm: UnreadableImage for more chunks than ``MAX_CHUNKS``.
     """
-    place = len(PNG)
+    start = len(PNG)
     for _ in range(MAX_CHUNKS):
-        if place + 8 > len(data):
+        if start + 8 > len(data):
             return
-        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
-        chunk = Chunk(data[place + 4 : place + 8], place + 8, end)
+        end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+        chunk = Chunk(data[start + 4 : start + 8], start + 8, end)
         if chunk.name == b"IEND":
             return
         yield chunk
-        place = end + 4  # a checksum follows
+        start = end + 4  # a checksum follows
     raise RefusedFilm("UnreadableImage", f"a PNG file of over {MAX_CHUNKS} chunks is not read")
 
 
 def _header(data: bytes, chunks: Sequence[Chunk]) -> Header:
     if not chunks or chunks[0].name != b"IHDR" or chunks[0].end - chunks[0].start != 13:
         raise RefusedFilm("TruncatedImage", "the PNG file's header is cut short or damaged")
-    _check_sums(data, chunks[:1], "header")
+    _check_checksums(data, chunks[:1], "header")
     header = Header(*struct.unpack_from(">IIBBBBB", data, chunks[0].start))
     if header.depth not in _DEPTHS.get(header.colour, ()) or header[4:6] != (0, 0) or header.interlaced > 1:
         said = f"{header.depth} bit, colour type {header.colour}"
@@ -102,31 +102,31 @@ def _header(data: bytes, chunks: Sequence[Chunk]) -> Header:
     return header
 
 
-def _check_sums(data: bytes, chunks: Sequence[Chunk], what: str) -> None:
+def _check_checksums(data: bytes, chunks: Sequence[Chunk], what: str) -> None:
     """Raises RefusedFilm (TruncatedImage) where a chunk is not as it was written; of pixels, Pillow does not look."""
     if chunks[-1].end + 4 > len(data):
         raise RefusedFilm("TruncatedImage", f"the PNG file is cut short, in its {what}")
-    if not all(_sound(data, chunk) for chunk in chunks):
+    if not all(_intact(data, chunk) for chunk in chunks):
         raise RefusedFilm("TruncatedImage", f"the PNG file is damaged: a checksum of its {what} is wrong")
 
 
-def _sound(data: bytes, chunk: Chunk) -> bool:
+def _intact(data: bytes, chunk: Chunk) -> bool:
     checksum = data[chunk.end : chunk.end + 4]
     return zlib.crc32(memoryview(data)[chunk.start - 4 : chunk.end]).to_bytes(4, "big") == checksum
 
 
-def _content(data: bytes, chunks: Sequence[Chunk], name: bytes) -> bytes:
+def _content_of(data: bytes, chunks: Sequence[Chunk], name: bytes) -> bytes:
     """Of the first chunk of that name; nothing where there is none, or it is damaged."""
-    found = next((chunk for chunk in chunks if chunk.name == name and _sound(data, chunk)), None)
+    found = next((chunk for chunk in chunks if chunk.name == name and _intact(data, chunk)), None)
     return data[found.start : found.end] if found else b""
 
 
 def _frames(data: bytes, before: Sequence[Chunk]) -> int:
     """How many pictures a file shows. An animation's first is the file's own only where a frame says so (11.3.6)."""
-    control = _content(data, before, b"acTL")
+    control = _content_of(data, before, b"acTL")
     if len(control) != 8:
         return 1
-    return int.from_bytes(control[:4], "big") + (not _content(data, before, b"fcTL"))
+    return int.from_bytes(control[:4], "big") + (not _content_of(data, before, b"fcTL"))
 
 
 def _colours(data: bytes, before: Sequence[Chunk], header: Header) -> list[Chunk]:
@@ -136,10 +136,11 @@ def _colours(data: bytes, before: Sequence[Chunk], header: Header) -> list[Chunk
         palettes = [chunk for chunk in before if chunk.name == b"PLTE"]
         if not palettes or not 3 <= (size := palettes[0].end - palettes[0].start) <= 768 or size % 3:
             raise RefusedFilm("UnreadableImage", "the PNG file has no palette for its pixels")
-        _check_sums(data, palettes[:1], "palette")
+        _check_checksums(data, palettes[:1], "palette")
         kept.append(palettes[0])
     least = _TRANSPARENCY.get(header.colour, 257)
-    kept += [one for one in before if one.name == b"tRNS" and least <= one.end - one.start <= 256 and _sound(data, one)]
+    tables = (one for one in before if one.name == b"tRNS" and least <= one.end - one.start <= 256)
+    kept += [one for one in tables if _intact(data, one)]
     return kept[:2] if header.colour == 3 else kept[:1]
 
 
