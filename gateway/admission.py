@@ -1,73 +1,47 @@
-"""How many films are admitted: a limit on all that the gateway holds, and places for those that TorchServe has."""
+"""How many films the gateway holds, and how many of them are read at once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from gateway.problems import Problem
 
 
-class Full(Problem):
-    """Over the limit (QueueFull, 429), or no place in time (Busy, 503); ``retry_after`` in seconds."""
-
-
-class Admission:
-    """Bounds the films that the gateway holds.
-
-    A film is admitted before a byte of its body is read, and stays so until TorchServe has answered or the deadline
-    has passed. So the bodies in memory are at most ``(places + waiting) * max_bytes``: 96 films of 64 MiB, 6 GiB, with
-    the settings as they are; a radiograph is seldom over 20 MB. One that still arrives is admitted, but has no place.
+class Slots:
+    """How many films may be read at once, by TorchServe or by the processes that render; others wait.
 
     Args:
-        places: films that TorchServe may have at once.
-        waiting: films that may arrive or wait beside them.
-        wait: seconds that a film waits for a place.
+        number: films that are read at once.
+        max_wait: seconds that a film waits for a slot.
 
     Attributes:
-        admitted: films that the gateway holds.
-        in_flight: films that hold a place.
-        waiting: films in line for a place.
-        closed: whether no more films are admitted; set once, when the gateway drains.
+        in_flight: films that have a slot.
+        waiting: films that wait for one.
+        tasks: in which films are read.
     """
 
-    def __init__(self, places: int, waiting: int, wait: float) -> None:
-        self.wait = wait
-        self.limit = places + waiting
-        self.admitted = 0
+    def __init__(self, number: int, max_wait: float) -> None:
+        self.max_wait = max_wait
         self.in_flight = 0
         self.waiting = 0
-        self.closed = False
-        self._free = asyncio.Semaphore(places)
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Counts a film as admitted, at once, until the block ends.
-
-        Raises:
-            Full: as many are admitted as may be. By ``wait`` seconds later all who wait now were served or refused.
-        """
-        if self.admitted >= self.limit:
-            said = f"{self.limit} films are being read or wait, and no more are admitted"
-            raise Full("QueueFull", said, None, self.wait)
-        self.admitted += 1
-        try:
-            yield
-        finally:
-            self.admitted -= 1
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._free = asyncio.Semaphore(number)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place with TorchServe, first come, first served. A task that is cancelled while it waits leaves the line.
+    async def slot(self) -> AsyncIterator[None]:
+        """A slot, first come, first served. A task that is cancelled while it waits gives up its turn.
 
         Raises:
-            Full: none was free within ``wait`` seconds.
+            Problem: Busy, none was free within ``max_wait`` seconds.
         """
         self.waiting += 1
         try:
-            async with asyncio.timeout(self.wait):
+            async with asyncio.timeout(self.max_wait):
                 await self._free.acquire()
         except TimeoutError:
-            raise Full("Busy", f"no place was free within {self.wait:g} s", None, self.wait) from None
+            said = f"the film waited {self.max_wait:g} s, and as many as may be read at once still were"
+            raise Problem("Busy", said, retry_after=self.max_wait) from None
         finally:
             self.waiting -= 1
         self.in_flight += 1
@@ -76,3 +50,43 @@ class Admission:
         finally:
             self.in_flight -= 1
             self._free.release()
+
+
+class Admission(Slots):
+    """Bounds the films that the gateway holds; its slots are TorchServe's.
+
+    A film is admitted before a byte of its body is read, and stays so until it is answered or the deadline has passed.
+    So the bodies in memory are at most ``(max_in_flight + max_waiting) * max_bytes``: 96 films of 64 MiB, 6 GiB, with
+    the settings as they are; a radiograph is seldom over 20 MB. One that still arrives is admitted, but has no slot.
+
+    Args:
+        max_in_flight: films that TorchServe may have at once.
+        max_waiting: films that may arrive or wait beside them.
+        max_wait: seconds that a film waits for a slot.
+
+    Attributes:
+        admitted: films that the gateway holds.
+        closed: whether no more are admitted; set once, when the gateway drains.
+    """
+
+    def __init__(self, max_in_flight: int, max_waiting: int, max_wait: float) -> None:
+        super().__init__(max_in_flight, max_wait)
+        self.limit = max_in_flight + max_waiting
+        self.admitted = 0
+        self.closed = False
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Counts a film as admitted, at once, until the block ends.
+
+        Raises:
+            Problem: QueueFull. By ``max_wait`` seconds later all who wait now were served or refused.
+        """
+        if self.admitted >= self.limit:
+            said = f"{self.limit} films are being read or wait, as many as the server may hold"
+            raise Problem("QueueFull", said, retry_after=self.max_wait)
+        self.admitted += 1
+        try:
+            yield
+        finally:
+            self.admitted -= 1

@@ -6,22 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from gateway.admission import Admission
 from gateway.keys import KEYS_FILE, Keys
-from gateway.logs import Journal, Record
 from gateway.metrics import Metrics
-from gateway.problems import Problem
-from gateway.readings import Readings
+from gateway.request_path import add_request_path
 from gateway.routes import openapi
 from gateway.routes import page_files as page
-from gateway.routes.films import Films
 from gateway.routes.health import Health, Readiness
+from gateway.routes.images import Images
 from gateway.routes.model import Model
 from gateway.routes.reports import Reports
 from gateway.routes.studies import Studies
@@ -30,9 +26,6 @@ from gateway.supervisor import Supervisor
 from gateway.upstream import Upstream
 from workflows.active import Active
 from workflows.server import Server
-
-HUNG_UP = 499
-"""For the log alone: nobody is there to read it (nginx's number)."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +38,12 @@ def create_app(settings: Settings) -> FastAPI:
     """
     server = Server.of_folder(settings.server)
     active = Active.of(server)
-    admission = Admission(settings.places, settings.waiting, settings.wait)
+    admission = Admission(settings.max_in_flight, settings.max_waiting, settings.max_wait)
     metrics = Metrics(admission)
-    upstream = Upstream(server, settings.places, metrics.answers_lost)
-    supervisor = Supervisor(server, upstream, active, settings.patience)
+    upstream = Upstream(server, settings.max_in_flight, metrics.answers_lost)
+    supervisor = Supervisor(server, upstream, active, settings.restart_after)
     keys = Keys(settings.secrets / KEYS_FILE)
-    readings = Readings(settings.deadline, active, admission, upstream, supervisor, metrics)
+    reports = Reports(settings, active, admission, upstream, supervisor, metrics)
     health = Health(admission, supervisor, active)
 
     app = FastAPIOffline(
@@ -62,11 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan(upstream, supervisor),
     )
-    app.state.admission = admission
-    app.add_middleware(Journal)
-    app.add_exception_handler(Problem, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.state.admission, app.state.metrics = admission, metrics
+    add_request_path(app, keys, admission, supervisor, metrics)
     app.add_api_route("/health/live", health.live, summary="The process runs")
     not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Films are not taken."}}
     app.add_api_route("/health/ready", health.ready, responses=not_ready, summary="Films are taken")
@@ -75,9 +65,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def show_metrics() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    Reports(settings, keys, admission, readings, metrics).mount(app)
-    Films(settings, keys, admission).mount(app)
-    Studies(settings, keys, admission, readings, metrics).mount(app)
+    reports.mount(app)
+    Images(settings).mount(app)
+    Studies(settings, admission, reports, metrics).mount(app)
     Model(server, active).mount(app)
     page.mount(app)
     return app
@@ -99,22 +89,3 @@ def _lifespan(upstream: Upstream, supervisor: Supervisor) -> Callable[[FastAPI],
 def _say_why_it_ended(keeping: "asyncio.Task[None]") -> None:
     if not keeping.cancelled() and (fault := keeping.exception()):
         logger.error("TorchServe is no longer watched; restart the gateway", exc_info=fault)
-
-
-async def _answer_problem(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
-    record: Record = request.state.record
-    record.type = problem.type
-    return problem.response(record.id)
-
-
-async def _answer_http_exception(request: Request, fault: Exception) -> Response:
-    """FastAPI's own: no such page, or not by this method."""
-    assert isinstance(fault, HTTPException)
-    kind = {404: "NotFound", 405: "MethodNotAllowed"}.get(fault.status_code, "MalformedRequest")
-    return await _answer_problem(request, Problem(kind, str(fault.detail), headers=fault.headers))
-
-
-async def _answer_nobody(request: Request, fault: Exception) -> Response:
-    """The client hung up before its film was read."""
-    return Response(status_code=HUNG_UP)

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from types import FrameType
+from typing import cast
 from uuid import uuid4
 
 import h11
@@ -13,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.admission import Admission
 from gateway.logs import LOGGING
 from gateway.problems import Problem
+from gateway.request_path import RequestContext, recorded
 from gateway.settings import Settings
 
 PAUSE = 10
@@ -41,9 +44,16 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            request_id = uuid4().hex
-            answer = Problem("MalformedRequest", "this is no HTTP/1.1 request").response(request_id)
-            headers = [*answer.raw_headers, (b"X-Request-ID", request_id.encode()), (b"Connection", b"close")]
+            problem = Problem("MalformedRequest", "this is no HTTP/1.1 request")
+            context = RequestContext(uuid4().hex)
+            if self.cycle and not self.cycle.response_complete:  # the body is: its request ends as if it had hung up
+                context = self.cycle.scope["state"].setdefault("context", context)
+                context.type, context.status = problem.type, problem.status
+            else:
+                with suppress(Problem), recorded(context, cast(FastAPI, self.config.app).state.metrics):
+                    raise problem
+            answer = problem.response(context.id)
+            headers = [*answer.raw_headers, (b"X-Request-ID", context.id.encode()), (b"Connection", b"close")]
             for event in (
                 h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
                 h11.Data(data=bytes(answer.body)),

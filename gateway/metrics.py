@@ -1,5 +1,7 @@
 """The gateway's counters, for Prometheus; ``dashboard.json`` shows them."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -21,35 +23,44 @@ disable_created_metrics()  # a series more for each counter, which no dashboard 
 class Metrics:
     """One app's counters, in a registry of their own.
 
+    ``path`` is a route's, ``study film`` for each film of a study, or ``none`` where no route took the request.
+
     Attributes:
-        requests: film requests by ``outcome``: read, refused (the film), rejected (the request), unauthorized, full,
+        requests: by ``path`` and ``outcome``: read, refused (the film), rejected (the request), unauthorized, full,
             not_ready, failed, deadline, hung_up.
-        refused: answers without a report, by problem ``type``.
-        films: films read, by ``route``: routed or skipped.
+        refused: those with a problem, by ``path`` and ``type``.
+        films: reports given, by ``route`` (routed or skipped) and whether ``heatmaps`` were asked for (true or false):
+            the page asks for those of a film that was read before.
         answers_lost: that TorchServe never gave; there are none with ``workflows/DagExecutor.groovy``.
-        seconds: by ``stage``: upload, wait (for a place), read (by TorchServe), total (as the client sees it).
+        seconds: by ``path`` and ``stage``: upload, wait (for a slot), read (by TorchServe, or rendered), total.
     """
 
     def __init__(self, admission: Admission) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "cxr_gateway_requests_total", "Film requests by outcome", ["outcome"], registry=self.registry
-        )
-        self.refused = Counter(
-            "cxr_gateway_refused_total", "Film requests without a report, by type", ["type"], registry=self.registry
-        )
-        self.films = Counter("cxr_gateway_films_total", "Films read, by route", ["route"], registry=self.registry)
-        self.answers_lost = Counter(
-            "cxr_gateway_answers_lost_total", "Answers that TorchServe never gave", registry=self.registry
-        )
+
+        def counter(name: str, help: str, *labels: str) -> Counter:
+            return Counter(f"cxr_gateway_{name}_total", help, labels, registry=self.registry)
+
+        self.requests = counter("requests", "Requests, and films of studies, by outcome", "path", "outcome")
+        self.refused = counter("refused", "Requests, and films of studies, with a problem, by type", "path", "type")
+        self.films = counter("films", "Reports given, by route", "route", "heatmaps")
+        self.answers_lost = counter("answers_lost", "Answers that TorchServe never gave")
         self.seconds = Histogram(
-            "cxr_gateway_seconds", "Seconds by stage", ["stage"], buckets=SECONDS, registry=self.registry
+            "cxr_gateway_seconds", "Seconds by stage", ["path", "stage"], buckets=SECONDS, registry=self.registry
         )
         in_flight = Gauge("cxr_gateway_in_flight", "Films that TorchServe has", registry=self.registry)
         in_flight.set_function(lambda: admission.in_flight)
-        waiting = Gauge("cxr_gateway_waiting", "Films in line for a place", registry=self.registry)
+        waiting = Gauge("cxr_gateway_waiting", "Films that wait for a slot", registry=self.registry)
         waiting.set_function(lambda: admission.waiting)
         ProcessCollector(registry=self.registry)
+
+    def count(self, path: str, outcome: str, type: str | None, milliseconds: Mapping[str, float]) -> None:
+        """A request, or a film of a study, at its end; ``type`` of its problem, where it had one."""
+        self.requests.labels(path, outcome).inc()
+        if type:
+            self.refused.labels(path, type).inc()
+        for stage, one in milliseconds.items():
+            self.seconds.labels(path, stage).observe(one / 1000.0)
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""

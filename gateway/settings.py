@@ -16,27 +16,28 @@ class Settings:
         port: TCP port.
         server: folder of the TorchServe behind it (``config.properties``, ``key_file.json``, ``logs/``).
         secrets: folder of the API keys.
-        places: films that may be with TorchServe at once: a batch in each node, or one read and one queued,
+        max_in_flight: films that TorchServe may have at once: a batch in each node, or one read and one queued,
             far below TorchServe's job queue.
-        waiting: films that may wait for a place.
-        wait: seconds that a film may wait for a place.
-        upload: seconds that a body may take to arrive.
-        deadline: seconds from a place taken to the report.
+        max_waiting: films that may wait beside them.
+        max_wait: seconds that a film may wait.
+        upload_limit: seconds that a body may take to arrive.
+        deadline: seconds that TorchServe may take for a film.
         max_bytes: of a body.
-        patience: seconds without a read film after which TorchServe is started anew; a killed worker is back in 20.
+        restart_after: seconds without a read film after which TorchServe is started again; a killed worker is back
+            in 20.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     server: Path = Path()
     secrets: Path = Path("secrets")
-    places: int = 32
-    waiting: int = 64
-    wait: float = 5.0
-    upload: float = 30.0
+    max_in_flight: int = 32
+    max_waiting: int = 64
+    max_wait: float = 5.0
+    upload_limit: float = 30.0
     deadline: float = 30.0
     max_bytes: int = 64 * 1024 * 1024
-    patience: float = 60.0
+    restart_after: float = 60.0
 
 
 def parse_settings(arguments: Sequence[str] | None = None, prog: str = "python -m gateway") -> Settings:

@@ -29,7 +29,7 @@ def live_torchserve(run: Path, folder: Path) -> Iterator[Server]:
 @contextmanager
 def live_gateway(server: Server, folder: Path, **settings: object) -> Iterator[Gateway]:
     """``python -m gateway`` in front of it, ready, with the product's settings but for those that are named."""
-    one = Gateway(server.folder, folder, **{"patience": Settings().patience, **settings})
+    one = Gateway(server.folder, folder, **{"restart_after": Settings().restart_after, **settings})
     yield one
     one.stop()
 

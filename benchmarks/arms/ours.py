@@ -107,7 +107,7 @@ class Gateway(Arm):
         self._key = (secrets / "first.key").read_text().strip()
         (self._port,) = free_ports(1)
         arguments: dict[str, object] = {"port": self._port, "server": self._workflow.server.folder, "secrets": secrets}
-        arguments["patience"] = 600  # a full queue must not look like a server that has to be started anew
+        arguments["restart_after"] = 600  # a full queue must not look like a server that has to be started anew
         with torchserve.environment(self._workflow.server.folder), (folder / "log").open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", *(f"--{name}={value}" for name, value in arguments.items())],

@@ -1,8 +1,9 @@
-"""What ``/docs`` says of ``POST /v1/reports``."""
+"""What ``/docs`` says of the routes under ``/v1``."""
 
 from typing import Any
 
-from fastapi import Query
+from fastapi import Query, Security
+from fastapi.security import HTTPBearer
 
 from gateway.body import FIELD, FORM
 from gateway.problems import MEDIA_TYPE, ProblemDocument
@@ -12,6 +13,8 @@ DESCRIPTION = """A chest film in, what the two models see in it out. Research us
 Every answer carries `X-Request-ID`: the request's own (letters, digits, `.`, `_`, `-`; 64 at most), or a new one. It
 stands in the log, so put nothing of a patient in it. Everything under `/v1` wants a key, the other pages do not."""
 
+BEARER = Security(HTTPBearer(auto_error=False, description="a key of `python -m gateway.keys make`"))
+"""That a route wants a key; ``gateway.request_path`` looks at it."""
 HEATMAPS = Query(
     description="Findings by name, with commas between, or `all-present` for those that the report calls present. "
     "Without it no heatmap is made. The maps of films that are read together share 8 seconds; one that is not done by "
@@ -30,9 +33,10 @@ REASONS = {
     415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
     422: "`NotARadiograph`: the file was read, but is no chest film. `BlankImage`: it shows nothing, almost all of its "
     "pixels are of one, two or three shades.",
-    429: "`QueueFull`: as many films are being read or wait as may. No byte of the body was read.",
-    503: "`Busy`: no place was free in time. `NotReady`: the models are not up, or the gateway is going down. "
-    "`NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, without.",
+    429: "`QueueFull`: as many films are being read or wait as the server may hold. No byte of the body was read.",
+    503: "`Busy`: the film waited too long for those before it. `NotReady`: the models are not up, or the gateway is "
+    "going down. `NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, "
+    "without.",
     504: "`DeadlinePassed`: the report took too long.",
 }
 

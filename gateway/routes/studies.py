@@ -1,31 +1,61 @@
 """``POST /v1/studies``: the films of one study in, a line for each as it is done out, and the study summed up."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.admission import Admission
-from gateway.bearer import BEARER, holder_of
-from gateway.body import FIELD, FORM
-from gateway.keys import Keys
-from gateway.logs import Record
+from gateway.body import FIELD, FORM, MAX_FILMS, Arrived, read_options, receive_study
 from gateway.metrics import Metrics
 from gateway.problems import Problem, ProblemDocument
-from gateway.readings import Readings
+from gateway.request_path import recorded
 from gateway.routes import openapi
-from gateway.routes.study_summary import FilmLine, StudyLine, summed_up
+from gateway.routes.reports import Reports
 from gateway.settings import Settings
-from gateway.study_form import MAX_FILMS, Arrived, read_study
-from handlers.report import Refusal, Report
+from handlers.report import Report, Schema, Score
 
 MEDIA_TYPE = "application/x-ndjson"
 AT_ONCE = 4
-"""Films of one study that wait for a place or have one: a study leaves room for others."""
+"""Films of one study that wait for a slot or have one: a study leaves room for others."""
+
+
+class FilmLine(Schema):
+    """A film of a study: its ``report``, or the ``problem`` why it has none."""
+
+    film: int = Field(description="the film's place in the form, from 0", ge=0)
+    report: Report | None = None
+    problem: ProblemDocument | None = None
+
+
+class Highest(Score):
+    """The highest score of a study's films; ``present`` where it reaches the threshold on any of them."""
+
+    film: int = Field(description="the film that it is of", ge=0)
+
+
+class Study(Schema):
+    """A study's films summed up. It says no more than they do: no model has seen two films at once."""
+
+    films: int = Field(description="how many were sent")
+    read: list[int] = Field(description="the films that have a report")
+    refused: list[int] = Field(description="the films that have a problem")
+    routed: list[int] = Field(description="the films that stage 2 saw")
+    present: bool = Field(description="whether stage 1 found anything on any film")
+    finding: Highest | None = Field(description="stage 1; null where no film was read")
+    diseases: dict[str, Highest] = Field(description="stage 2, of the routed films; empty where none was")
+
+
+class StudyLine(Schema):
+    """The last line."""
+
+    study: Study
+
+
 LINES: dict[str, Any] = {
     "description": "A line of JSON for each film as it is done, in any order, then a last one with `study`.",
     "content": {MEDIA_TYPE: {"schema": {"oneOf": [FilmLine.model_json_schema(), StudyLine.model_json_schema()]}}},
@@ -42,14 +72,10 @@ REQUEST: dict[str, Any] = {
 
 
 class Studies:
-    """Takes a study from its request to its last line. Each film is let in and read as by ``/v1/reports``."""
+    """Takes a study from its request to its last line. Each film is admitted and read as by ``/v1/reports``."""
 
-    def __init__(
-        self, settings: Settings, keys: Keys, admission: Admission, readings: Readings, metrics: Metrics
-    ) -> None:
-        self._settings, self._keys, self._admission = settings, keys, admission
-        self._readings, self._metrics = readings, metrics
-        self._tasks: set[asyncio.Task[FilmLine]] = set()
+    def __init__(self, settings: Settings, admission: Admission, reports: Reports, metrics: Metrics) -> None:
+        self._settings, self._admission, self._reports, self._metrics = settings, admission, reports, metrics
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
@@ -62,7 +88,7 @@ class Studies:
             response_class=Response,
             responses={**openapi.RESPONSES, 200: LINES},
             openapi_extra=REQUEST,
-            dependencies=[BEARER],
+            dependencies=[openapi.BEARER],
         )
 
     async def post(self, request: Request) -> Response:
@@ -71,66 +97,57 @@ class Studies:
         Raises:
             Problem: the study as a whole is not taken; after that, a film's problem stands on its own line.
         """
-        record: Record = request.state.record
-        record.key = holder_of(request, self._keys)
-        if request.query_params:
-            raise Problem("UnknownParameter", "this page takes no query parameters")
-        self._readings.check_open()
-        with self._readings.timed("upload", record):
-            films = await read_study(request, self._settings.max_bytes, self._settings.upload, self._admission)
-        record.bytes = sum(len(film.data) for film in films)
-        # Begun before the answer is: a client who has hung up by then must not keep films admitted.
+        read_options(request)
+        films = await receive_study(request, self._settings, self._admission)
         turns = asyncio.Semaphore(AT_ONCE)
-        tasks = [self._begin(place, film, record, turns) for place, film in enumerate(films)]
+        tasks = [asyncio.create_task(self._line(number, film, turns)) for number, film in enumerate(films)]
+        for task in tasks:  # at the request's end, which may be that its client hung up
+            request.state.context.held.callback(task.cancel)
         return StreamingResponse(_lines(tasks), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
-    def _begin(self, place: int, film: Arrived, record: Record, turns: asyncio.Semaphore) -> "asyncio.Task[FilmLine]":
-        own = Record(f"{record.id[:60]}.{place}", key=record.key, bytes=len(film.data))
-        task = asyncio.create_task(self._line(place, film, own, turns))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: film.admitted.close())  # of a task that was let go before it began
-        return task
-
-    async def _line(self, place: int, film: Arrived, record: Record, turns: asyncio.Semaphore) -> FilmLine:
-        outcome = "hung_up"
+    async def _line(self, number: int, film: Arrived, turns: asyncio.Semaphore) -> FilmLine:
         try:
-            async with AsyncExitStack() as held:
-                held.enter_context(film.admitted.pop_all())
+            with recorded(film.context, self._metrics):
+                film.context.bytes = len(film.data)
+                if len(film.data) > self._settings.max_bytes:
+                    raise Problem("BodyTooLarge", f"the film is over {self._settings.max_bytes} bytes")
                 async with turns:
-                    report = await self._report(film, record, held)
-            outcome = "read"
-            self._metrics.films.labels("routed" if report.routed else "skipped").inc()
-            return FilmLine(film=place, report=report)
+                    return FilmLine(film=number, report=await self._reports.read(bytes(film.data), film.context, {}))
         except Problem as problem:
-            outcome = problem.outcome
-            self._metrics.refused.labels(problem.type).inc()
-            document = problem.response(record.id).body
-            return FilmLine(film=place, problem=ProblemDocument.model_validate_json(bytes(document)))
+            document = problem.response(film.context.id).body
+            return FilmLine(film=number, problem=ProblemDocument.model_validate_json(bytes(document)))
         finally:
-            self._metrics.requests.labels(outcome).inc()
-
-    async def _report(self, film: Arrived, record: Record, held: AsyncExitStack) -> Report:
-        if len(film.data) > self._settings.max_bytes:
-            raise Problem("BodyTooLarge", f"the film is over {self._settings.max_bytes} bytes")
-        with self._readings.timed("wait", record):
-            await held.enter_async_context(self._admission.place())
-        answer = await asyncio.shield(self._readings.start(bytes(film.data), record, {}, held.pop_all()))
-        if isinstance(answer, Refusal):
-            raise Problem.of_refusal(answer)
-        return answer
+            film.context.held.close()
 
 
 async def _lines(tasks: "list[asyncio.Task[FilmLine]]") -> AsyncIterator[str]:
-    """The films' lines as they come, then the study's. Those that wait are let go where nobody listens any more."""
+    """The films' lines as they come, then the study's."""
     reports: dict[int, Report] = {}
-    try:
-        for done in asyncio.as_completed(tasks):
-            line = await done
-            if line.report is not None:
-                reports[line.film] = line.report
-            yield line.model_dump_json(exclude_none=True) + "\n"
-        yield StudyLine(study=summed_up(len(tasks), reports)).model_dump_json() + "\n"
-    finally:
-        for task in tasks:
-            task.cancel()
+    for done in asyncio.as_completed(tasks):
+        line = await done
+        if line.report is not None:
+            reports[line.film] = line.report
+        yield line.model_dump_json(exclude_none=True) + "\n"
+    yield StudyLine(study=summed_up(len(tasks), reports)).model_dump_json() + "\n"
+
+
+def summed_up(films: int, reports: Mapping[int, Report]) -> Study:
+    """The study of ``films`` films, of which those in ``reports`` were read."""
+    routed = {film: report.diseases for film, report in sorted(reports.items()) if report.routed}
+    names = next(iter(routed.values()), {})
+    finding = _highest({film: report.finding for film, report in sorted(reports.items())}) if reports else None
+    return Study(
+        films=films,
+        read=sorted(reports),
+        refused=[film for film in range(films) if film not in reports],
+        routed=list(routed),
+        present=any(report.finding.present for report in reports.values()),
+        finding=finding,
+        diseases={name: _highest({film: scores[name] for film, scores in routed.items()}) for name in names},
+    )
+
+
+def _highest(scores: Mapping[int, Score]) -> Highest:
+    film = max(scores, key=lambda one: scores[one].probability)
+    present = any(score.present for score in scores.values())
+    return Highest(**scores[film].model_dump(exclude={"present"}), present=present, film=film)

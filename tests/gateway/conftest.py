@@ -1,7 +1,9 @@
 """Real gateways in processes of their own, in front of a stand-in that speaks TorchServe's way."""
 
 import asyncio
+import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,8 +21,10 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from structlog.stdlib import ProcessorFormatter
 
 from gateway.keys import KEYS_FILE, make
+from gateway.logs import LINE
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score
 from tests.conftest import ports_that_are_free
@@ -163,7 +167,7 @@ class Gateway:
         self.secrets = folder / "secrets"
         self.secrets.mkdir()
         self.key = make(self.secrets / KEYS_FILE, "tests")
-        told = {"port": self.port, "server": server, "secrets": self.secrets, "patience": 600, **settings}
+        told = {"port": self.port, "server": server, "secrets": self.secrets, "restart_after": 600, **settings}
         arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
         self._log = folder / "gateway.log"
         with self._log.open("w") as log:
@@ -187,10 +191,11 @@ class Gateway:
     def line(self, **fields: object) -> dict[str, Any]:
         """The last line of a request with these fields; it is written just after the answer has gone."""
         found: list[dict[str, Any]] = []
+        wanted = {"event": "request", **fields}
 
         def is_there() -> bool:
             lines = self.log
-            found[:] = [one for one in lines if one.get("event") == "request" and fields.items() <= one.items()][-1:]
+            found[:] = [one for one in lines if wanted.items() <= one.items()][-1:]
             return bool(found)
 
         self.until(is_there)
@@ -207,10 +212,14 @@ class Gateway:
     def call(self, method: str, path: str, **request: Any) -> httpx.Response:
         return httpx.request(method, f"{self.url}{path}", timeout=PATIENCE, verify=False, **request)
 
-    def open(self, sent: bytes, *headers: str) -> socket.socket:
-        """A connection on which the head of a film's request has been sent, key included, and ``sent`` of its body."""
+    def open(self, sent: bytes, *headers: str, path: str = "/v1/reports", raw: bytes | None = None) -> socket.socket:
+        """A connection on which the head of a film's request has been sent, key included, and ``sent`` of its body; or
+        ``raw`` and nothing else."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        own = ("POST /v1/reports HTTP/1.1", "Host: here", f"Authorization: Bearer {self.key}")
+        if raw is not None:
+            connection.sendall(raw)
+            return connection
+        own = (f"POST {path} HTTP/1.1", "Host: here", f"Authorization: Bearer {self.key}")
         lines = [*own, *(headers or (f"Content-Length: {len(sent)}",)), "", ""]
         connection.sendall("\r\n".join(lines).encode() + sent)
         return connection
@@ -219,9 +228,14 @@ class Gateway:
         return self.get("/health/ready").json()
 
     def metric(self, line: str) -> float:
-        """Of the metric with just these labels; 0 where it has not been counted."""
-        found = [one.rpartition(" ") for one in self.get("/metrics").text.splitlines() if not one.startswith("#")]
-        return {name: float(value) for name, _, value in found}.get(line, 0.0)
+        """The sum of the metric's series with these labels among theirs, as Prometheus selects them; 0 without one."""
+        name, _, labels = line.rstrip("}").partition("{")
+        wanted, total = set(filter(None, labels.split(","))), 0.0
+        for series, _, value in (one.rpartition(" ") for one in self.get("/metrics").text.splitlines()):
+            its_name, _, its_labels = series.rstrip("}").partition("{")
+            if its_name == name and wanted <= set(its_labels.split(",")):
+                total += float(value)
+        return total
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Asks the gateway again and again."""
@@ -240,6 +254,38 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
+
+
+class Log:
+    """What the gateway's code logs in this process."""
+
+    def __init__(self) -> None:
+        self._stream = io.StringIO()
+        self.handler = logging.StreamHandler(self._stream)
+        self.handler.setFormatter(ProcessorFormatter(**{name: LINE[name] for name in LINE if name != "()"}))
+
+    @property
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def line(self, **fields: object) -> dict[str, Any]:
+        """The last with these fields."""
+        return [one for one in self.lines if fields.items() <= one.items()][-1]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log, logger = Log(), logging.getLogger("gateway")
+    level = logger.level
+    logger.addHandler(log.handler)
+    logger.setLevel(logging.INFO)
+    yield log
+    logger.setLevel(level)
+    logger.removeHandler(log.handler)
 
 
 StartGateway = Callable[..., Gateway]
@@ -265,19 +311,19 @@ def start_gateway(stand_in_server, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def roomy(start_gateway: StartGateway) -> Gateway:
     """Room for every film of a test, and time."""
-    return start_gateway()
+    return start_gateway(max_wait=PATIENCE)
 
 
 @pytest.fixture(scope="session")
 def narrow(start_gateway: StartGateway) -> Gateway:
-    """Two places, two films that may wait beside them, and all the time that a test takes."""
-    return start_gateway(places=2, waiting=2, wait=PATIENCE, upload=PATIENCE, deadline=PATIENCE)
+    """Two films in flight, two that may wait beside them, and all the time that a test takes."""
+    return start_gateway(max_in_flight=2, max_waiting=2, max_wait=PATIENCE, upload_limit=PATIENCE, deadline=PATIENCE)
 
 
 @pytest.fixture(scope="session")
 def hasty(start_gateway: StartGateway) -> Gateway:
-    """One place, little time to wait for it and to send a film, and all the time that a reading takes."""
-    return start_gateway(places=1, waiting=3, wait=0.3, upload=0.5, deadline=PATIENCE)
+    """One film in flight, little time to wait and to send a film, and all the time that a reading takes."""
+    return start_gateway(max_in_flight=1, max_waiting=3, max_wait=0.3, upload_limit=0.5, deadline=PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 
-from gateway.admission import Admission, Full
+from gateway.admission import Admission, Slots
+from gateway.problems import Problem
 from tests.gateway.conftest import Gateway, StandIn, StartGateway, answer_on, report_of
 
 
@@ -20,7 +21,7 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 
 
 def full_queue(gateway: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
-    """Films 0 and 1 are with TorchServe, films 2 and 3 wait for a place."""
+    """Films 0 and 1 are with TorchServe, films 2 and 3 wait."""
     films = [clients.submit(gateway.read, f"held:film:0.{at}".encode()) for at in (1, 2)]
     torchserve.wait_until_holding(2)
     films += [clients.submit(gateway.read, f"held:film:0.{at}".encode()) for at in (6, 7)]
@@ -33,7 +34,7 @@ def is_empty(gateway: Gateway) -> bool:
     return (state["in_flight"], state["waiting"]) == (0, 0)
 
 
-def test_no_more_films_than_places_reach_torchserve_and_those_that_wait_follow(
+def test_no_more_films_reach_torchserve_than_may_be_in_flight_and_those_that_wait_follow(
     narrow: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor
 ) -> None:
     films = full_queue(narrow, torchserve, clients)
@@ -69,7 +70,7 @@ def test_a_stranger_is_not_admitted_nor_told_that_the_queue_is_full(
     assert [film.result().status_code for film in films] == [200] * 4
 
 
-def test_a_client_that_hangs_up_in_the_line_leaves_it_at_once(narrow: Gateway, torchserve: StandIn, clients) -> None:
+def test_a_film_that_waits_goes_at_once_when_its_client_hangs_up(narrow: Gateway, torchserve: StandIn, clients) -> None:
     hung_up = 'cxr_gateway_requests_total{outcome="hung_up"}'
     before = narrow.metric(hung_up)
     films = [clients.submit(narrow.read, b"held:film:0.75") for _ in range(2)]
@@ -84,7 +85,7 @@ def test_a_client_that_hangs_up_in_the_line_leaves_it_at_once(narrow: Gateway, t
     assert b"held:film:0.875" not in torchserve.films
 
 
-def test_a_film_that_torchserve_has_keeps_its_place_after_its_client_hung_up(
+def test_a_film_that_torchserve_has_keeps_its_slot_after_its_client_hung_up(
     narrow: Gateway, torchserve: StandIn, clients: ThreadPoolExecutor
 ) -> None:
     hung_up = 'cxr_gateway_requests_total{outcome="hung_up"}'
@@ -121,10 +122,10 @@ def test_a_film_that_waits_too_long_is_refused_with_503(hasty: Gateway, torchser
     assert first.result().status_code == 200
 
 
-def test_a_report_that_takes_too_long_is_504_and_frees_its_place(
+def test_a_report_that_takes_too_long_is_504_and_frees_its_slot(
     start_gateway: StartGateway, torchserve: StandIn
 ) -> None:
-    gateway = start_gateway(places=1, deadline=1.0)
+    gateway = start_gateway(max_in_flight=1, deadline=1.0)
     answer = gateway.read(b"held:film:0.75")
     assert (answer.status_code, answer.json()["type"]) == (504, "urn:cxr:DeadlinePassed")
     assert torchserve.held == 1
@@ -132,7 +133,7 @@ def test_a_report_that_takes_too_long_is_504_and_frees_its_place(
     gateway.until(lambda: gateway.read(b"film:0.5").status_code == 200)
 
 
-def test_a_slow_upload_holds_no_place_and_is_cut_off(hasty: Gateway, torchserve: StandIn) -> None:
+def test_a_slow_upload_has_no_slot_and_is_cut_off(hasty: Gateway, torchserve: StandIn) -> None:
     with hasty.open(b"the first bytes", "Content-Length: 1000") as connection:
         assert hasty.read(b"film:0.5").status_code == 200
         assert hasty.state()["in_flight"] == 0
@@ -141,41 +142,41 @@ def test_a_slow_upload_holds_no_place_and_is_cut_off(hasty: Gateway, torchserve:
     assert torchserve.films == [b"film:0.5"]
 
 
-def test_the_line_is_first_come_first_served_and_cancelled_waiters_leave_it() -> None:
+def test_slots_are_first_come_first_served_and_those_who_are_cancelled_give_up_their_turn() -> None:
     async def scene() -> list[int]:
-        admission, served, leave = Admission(places=1, waiting=9, wait=60.0), [], asyncio.Event()
+        slots, served, leave = Slots(1, max_wait=60.0), [], asyncio.Event()
 
         async def film(number: int) -> None:
-            async with admission.place():
+            async with slots.slot():
                 served.append(number)
                 await leave.wait()
 
         tasks = []
         for number in range(6):
             tasks.append(asyncio.create_task(film(number)))
-            while admission.in_flight + admission.waiting < number + 1:
+            while slots.in_flight + slots.waiting < number + 1:
                 await asyncio.sleep(0)
         tasks[1].cancel()
         tasks[4].cancel()
         leave.set()
         await asyncio.wait(tasks)
-        assert (admission.in_flight, admission.waiting) == (0, 0)
+        assert (slots.in_flight, slots.waiting) == (0, 0)
         return served
 
     assert asyncio.run(scene()) == [0, 2, 3, 5]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_place_is_lost_whenever_films_are_cancelled(seed: int) -> None:
+def test_no_slot_is_lost_whenever_films_are_cancelled(seed: int) -> None:
     async def scene() -> None:
         chance = random.Random(seed)
-        admission = Admission(places=3, waiting=5, wait=60.0)
+        admission = Admission(max_in_flight=3, max_waiting=5, max_wait=60.0)
         most = 0
 
         async def film() -> None:
             nonlocal most
             with admission.admit():
-                async with admission.place():
+                async with admission.slot():
                     most = max(most, admission.in_flight)
                     for _ in range(chance.randrange(4)):
                         await asyncio.sleep(0)
@@ -189,11 +190,11 @@ def test_no_place_is_lost_whenever_films_are_cancelled(seed: int) -> None:
                 await asyncio.sleep(0)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert most == 3
-        assert {type(one) for one in outcomes} == {type(None), asyncio.CancelledError, Full}
+        assert {type(one) for one in outcomes} == {type(None), asyncio.CancelledError, Problem}
         assert (admission.admitted, admission.in_flight, admission.waiting) == (0, 0, 0)
         async with contextlib.AsyncExitStack() as held:  # all three can be had still
             async with asyncio.timeout(1):
                 for _ in range(3):
-                    await held.enter_async_context(admission.place())
+                    await held.enter_async_context(admission.slot())
 
     asyncio.run(scene())

@@ -59,7 +59,7 @@ PIECES = st.lists(st.sampled_from([b"\r", b"\n", b"--edge", b"--", b"x", b"\r\n-
 
 @given(film=PIECES.map(b"".join).filter(lambda film: b"\r\n--edge" not in film), cuts=st.lists(st.integers(0, 300)))
 def test_a_film_arrives_whole_however_its_form_is_cut(film: bytes, cuts: list[int]) -> None:
-    body, form, at = part("data", film) + END, Form(b"edge"), 0
+    body, form, at = part("data", film) + END, Form({b"boundary": b"edge"}), 0
     for cut in [*sorted(cuts), len(body)]:
         if body[at:cut]:
             form.write(body[at:cut])
@@ -69,7 +69,7 @@ def test_a_film_arrives_whole_however_its_form_is_cut(film: bytes, cuts: list[in
 
 @given(body=st.binary(max_size=200) | st.builds(lambda junk: part("data", b"x") + junk, st.binary(max_size=60)))
 def test_no_form_does_anything_but_give_a_film_or_be_refused(body: bytes) -> None:
-    form, refused = Form(b"edge"), ""
+    form, refused = Form({b"boundary": b"edge"}), ""
     try:
         form.write(body)
         form.film()

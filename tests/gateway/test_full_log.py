@@ -4,20 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+from tests.gateway.conftest import StandIn
 from tests.small_disk import ROOT, SmallDisk
 
 ANSWER = """
 import logging.config, sys
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import Response
-from starlette.routing import Route
+from pathlib import Path
 from starlette.testclient import TestClient
-from gateway.logs import LOGGING, Journal
+from gateway.app import create_app
+from gateway.logs import LOGGING
+from gateway.settings import Settings
 
 logging.config.dictConfig(LOGGING)
-app = Starlette(routes=[Route("/", lambda request: Response())], middleware=[Middleware(Journal)])
+app = create_app(Settings(server=Path(sys.argv[2])))
 client, answers = TestClient(app), open(int(sys.argv[1]), "w")
 for line in sys.stdin:
     codes = {client.get("/", headers={"X-Request-ID": line.strip()}).status_code for _ in range(40)}
@@ -25,12 +26,14 @@ for line in sys.stdin:
 """
 
 
-def test_requests_are_answered_while_the_log_s_disk_is_full(small_disk: SmallDisk) -> None:
+def test_requests_are_answered_while_the_log_s_disk_is_full(
+    small_disk: SmallDisk, stand_in_server: tuple[StandIn, Path]
+) -> None:
     log = small_disk.folder / "gateway.log"
     reading, writing = os.pipe()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", ANSWER, str(writing)],
+            [sys.executable, "-c", ANSWER, str(writing), str(stand_in_server[1])],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.PIPE,

@@ -38,10 +38,10 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
     assert gateway.stop() == 0
 
 
-def test_sigterm_lets_no_film_in_finishes_those_taken_and_exits_0(
+def test_sigterm_admits_no_more_films_finishes_those_admitted_and_exits_0(
     start_gateway: StartGateway, torchserve: StandIn
 ) -> None:
-    gateway = start_gateway(places=2, waiting=3, wait=PATIENCE, upload=PATIENCE, deadline=PATIENCE)
+    gateway = start_gateway(max_in_flight=2, max_waiting=3, max_wait=PATIENCE, upload_limit=PATIENCE, deadline=PATIENCE)
     with ThreadPoolExecutor(4) as clients, gateway.open(b"film", "Content-Length: 9") as uploading:
         films = [clients.submit(gateway.read, f"held:film:0.{at}".encode()) for at in (1, 2)]
         torchserve.wait_until_holding(2)

@@ -70,7 +70,7 @@ def test_a_fault_inside_is_503_and_no_invitation_to_send_the_film_again(roomy: G
 
 
 def test_a_worker_whose_every_film_is_a_fault_is_not_called_ready(start_gateway, torchserve: StandIn) -> None:
-    gateway = start_gateway(patience=3600)
+    gateway = start_gateway(restart_after=3600)
     torchserve.up = False
     gateway.read(b"refuse:500:InternalError")
     gateway.until(lambda: gateway.state()["torchserve"] == "failing")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import httpx
 import pytest
 
-from gateway.routes.study_summary import FilmLine, Study, StudyLine, summed_up
-from gateway.study_form import MAX_FILMS
+from gateway.body import MAX_FILMS
+from gateway.routes.studies import FilmLine, Study, StudyLine, summed_up
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Report, Score
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn

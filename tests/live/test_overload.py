@@ -20,10 +20,10 @@ from workflows.server import Server
 TIMES = 5
 ROUNDS, SATURATED, OVERLOADED = 3, 8.0, 20.0
 """Seconds of each kind of load. They take turns, so that whatever else the machine does is in both."""
-PLACES = 32
-"""With TorchServe, and as many in line: both nodes' batches."""
-SATURATING, CROWD = PLACES - 4, 3 * PLACES
-"""Clients: fewer than there are places, and more than are admitted."""
+SLOTS = 32
+"""Films in flight, and as many that wait: both nodes' batches."""
+SATURATING, CROWD = SLOTS - 4, 3 * SLOTS
+"""Clients: fewer than may be in flight, and more than are admitted."""
 SIDE = 6000
 """px of the films: reading one is work, as it is with models of full size, so that refusing one is cheap beside it."""
 GOODPUT = 0.9
@@ -37,7 +37,7 @@ REFUSED_LATE = 1.0
 
 @pytest.fixture(scope="module")
 def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with live_gateway(server, tmp_path_factory.mktemp("gateway"), places=PLACES, waiting=PLACES) as one:
+    with live_gateway(server, tmp_path_factory.mktemp("gateway"), max_in_flight=SLOTS, max_waiting=SLOTS) as one:
         yield one
 
 
@@ -86,7 +86,7 @@ def test_goodput_stays_and_the_rest_is_refused_in_time(
     assert {answer.status for answer in saturated.answers} == {200}
     assert set(kinds) <= {(429, "QueueFull"), (503, "Busy")}
     assert all(answer.headers["Retry-After"] for answer in refused)
-    assert max(answer.seconds for answer in refused) < Settings().wait + REFUSED_LATE
+    assert max(answer.seconds for answer in refused) < Settings().max_wait + REFUSED_LATE
     assert footprints[-1].growth(footprints[0]) == []
     assert mean(overloaded.by_cpu) > GOODPUT * mean(saturated.by_cpu)
     assert mean(overloaded.by_the_clock) > GOODPUT_BY_THE_CLOCK * mean(saturated.by_the_clock)
