@@ -11,8 +11,8 @@ from handlers.decoding.process_pool import ProcessPool
 from handlers.refusals import RefusedFilm
 from handlers.report import Refusal
 
-SECONDS = 15.0
-"""From a film handed over to its picture, the start of a process included."""
+CPU_SECONDS = 15.0
+"""Processor time from a film to its picture."""
 FAST = 1
 """zlib's level: on loopback time counts, not size."""
 
@@ -26,7 +26,7 @@ class RenderPool:
 
     def __init__(self, processes: int) -> None:
         self._threads = ThreadPoolExecutor(processes, "render")  # each waits for its process
-        self._processes = ProcessPool("gateway.render_pool:draw", SECONDS, SECONDS)
+        self._processes = ProcessPool("gateway.render_pool:draw", CPU_SECONDS)
 
     async def render(self, film: bytes) -> bytes | Refusal:
         """8-bit grey PNG at the film's full resolution: what the model gets, before it is made square."""

@@ -167,8 +167,8 @@ class Header:
 
     def overlay_bits(self) -> int:
         """A mask of those bits of a sample that overlay planes say they take (retired since 2004: PS3.3, C.9.2)."""
-        places = [number for tag in OVERLAY_BITS for number in _numbers(self._elements.get(tag))[:1]]
-        return sum(1 << place for place in {int(place) for place in places if place and 0 < place < 16})
+        positions = [number for tag in OVERLAY_BITS for number in _numbers(self._elements.get(tag))[:1]]
+        return sum(1 << bit for bit in {int(position) for position in positions if position and 0 < position < 16})
 
 
 def open_file(data: bytes) -> DicomFile:

@@ -31,7 +31,7 @@ _STARTS = (JPEG, JPEG_2000, JP2)
 _RUN_LENGTHS = b"\0\0\0\x40\0\0\0"
 """An RLE frame's bytes 1 to 8: under 256 segments, of which the first comes after 64 bytes (PS3.5, G.5)."""
 
-_codecs = ProcessPool("handlers.decoding.frame_codecs:decode", cpu_seconds=4.0, seconds=60.0)
+_codecs = ProcessPool("handlers.decoding.frame_codecs:decode", cpu_seconds=4.0)
 """In 4 s OpenJPEG decodes some 25 million pixels of lossless JPEG 2000."""
 
 

@@ -23,6 +23,8 @@ from handlers.refusals import RefusedFilm
 
 MAX_MEMORY = 4 * 2**30
 """Bytes of address space; a decoder of 40 million pixels needs about a third."""
+MAX_SECONDS = 60.0
+"""Of a call, the start of a process included: a backstop for a process that waits or is stopped."""
 ROOT = Path(__file__).parents[2]
 """The project's folder, or that of an unpacked archive."""
 
@@ -34,11 +36,10 @@ class ProcessPool:
         function: ``package.module:name``, imported by the process alone. It takes bytes, and numbers and texts by
             keyword; returns bytes; may raise RefusedFilm. Anything else it raises ends its process.
         cpu_seconds: processor time for a call, of which a film takes no more on a busy machine.
-        seconds: time for a call, with the start of a process.
     """
 
-    def __init__(self, function: str, cpu_seconds: float, seconds: float) -> None:
-        self._function, self._cpu_seconds, self._seconds = function, cpu_seconds, seconds
+    def __init__(self, function: str, cpu_seconds: float) -> None:
+        self._function, self._cpu_seconds = function, cpu_seconds
         self._idle = deque[tuple[subprocess.Popen[bytes], Connection]]()
 
     def call(self, data: bytes, **options: int | str) -> bytes:
@@ -54,7 +55,7 @@ class ProcessPool:
             late.set()
             process.kill()
 
-        timer = threading.Timer(self._seconds, stop)
+        timer = threading.Timer(MAX_SECONDS, stop)
         timer.start()
         try:
             connection.send_bytes(json.dumps(options).encode())
@@ -63,7 +64,7 @@ class ProcessPool:
         except (OSError, EOFError) as fault:
             process.kill()
             if process.wait() == -signal.SIGPROF or late.is_set():
-                said = f"decoding takes over {self._cpu_seconds:g} s of processor time, or {self._seconds:g} s in all"
+                said = f"decoding takes over {self._cpu_seconds:g} s of processor time, or {MAX_SECONDS:g} s in all"
                 raise RefusedFilm("DecodeTimeout", said) from fault
             raise RefusedFilm("UnreadableImage", "the film breaks its decoder") from fault
         finally:

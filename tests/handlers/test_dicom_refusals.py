@@ -191,7 +191,7 @@ def test_no_patient_s_data_reach_a_message_or_the_log(
 def test_a_frame_that_takes_too_long_is_refused_and_the_next_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, quick = as_radiograph("RG1_J2KR.dcm"), as_radiograph("MR_small_jp2klossless.dcm")
     with monkeypatch.context() as patched:
-        patched.setattr(frames, "_codecs", ProcessPool("handlers.decoding.frame_codecs:decode", 0.2, 60.0))
+        patched.setattr(frames, "_codecs", ProcessPool("handlers.decoding.frame_codecs:decode", 0.05))
         fault = refused(slow)
     assert (fault.type, fault.code) == ("DecodeTimeout", 422)
     assert read_film(quick).shape == (64, 64)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from pydicom.data import get_testdata_file
 
+from handlers.decoding import process_pool
 from handlers.decoding.process_pool import ProcessPool
 from handlers.refusals import RefusedFilm
 
@@ -50,8 +51,8 @@ def hostile(data: bytes, **options: int | str) -> bytes:
     return f"{os.getpid()} {data.decode()} {options}".encode()
 
 
-def pool_of(cpu_seconds: float = LONG, seconds: float = LONG) -> ProcessPool:
-    return ProcessPool("tests.handlers.test_process_pool:hostile", cpu_seconds, seconds)
+def pool_of(cpu_seconds: float = LONG) -> ProcessPool:
+    return ProcessPool("tests.handlers.test_process_pool:hostile", cpu_seconds)
 
 
 def refusal(pool: ProcessPool, data: bytes) -> str:
@@ -81,26 +82,29 @@ def test_a_film_that_ends_the_process_is_refused_and_the_next_is_read(data: byte
     assert process_of(pool) != before
 
 
-@pytest.mark.parametrize(
-    ("data", "limits"),
-    [(b"spin", {"cpu_seconds": 0.2}), (b"spin", {"seconds": 2.0}), (b"stop", {"seconds": 2.0})],
-    ids=["processor time", "time", "stopped"],
-)
-def test_a_film_that_stalls_the_process_is_refused_in_time_and_the_next_is_read(
-    data: bytes, limits: dict[str, float]
-) -> None:
-    pool = pool_of(**limits)
-    assert refusal(pool, data) == "DecodeTimeout"
-    pool._cpu_seconds = pool._seconds = LONG
+def test_a_film_that_takes_too_much_processor_time_is_refused_and_the_next_is_read() -> None:
+    pool = pool_of(cpu_seconds=0.2)
+    assert refusal(pool, b"spin") == "DecodeTimeout"
     assert process_of(pool)
 
 
-def test_a_process_that_is_stopped_between_two_films_costs_one_film() -> None:
+@pytest.mark.parametrize("data", [b"spin", b"stop"])
+def test_a_film_that_takes_too_long_is_refused_and_the_next_is_read(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of()
+    with monkeypatch.context() as patched:
+        patched.setattr(process_pool, "MAX_SECONDS", 1.0)
+        assert refusal(pool, data) == "DecodeTimeout"
+    assert process_of(pool)
+
+
+def test_a_process_that_is_stopped_between_two_films_costs_one_film(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = pool_of()
     os.kill(process_of(pool), signal.SIGSTOP)
-    pool._seconds = 1.0
-    assert refusal(pool, bytes(2**22)) == "DecodeTimeout"  # more than the socket holds
-    pool._seconds = LONG
+    with monkeypatch.context() as patched:
+        patched.setattr(process_pool, "MAX_SECONDS", 1.0)
+        assert refusal(pool, bytes(2**22)) == "DecodeTimeout"  # more than the socket holds
     assert process_of(pool)
 
 

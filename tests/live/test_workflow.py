@@ -9,12 +9,13 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from handlers.calibration import Platt
+from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.vit import Vit
 from handlers.report import Refusal, Report
 from workflows.register import predict
+from tests.live.footprint import processes
 from workflows.server import Server
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-1024"
@@ -33,19 +34,19 @@ def read_together(server: Server, films: list[bytes], clients: int = 32) -> list
 def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: Path, film_paths: list[Path]) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text())
     threshold = evaluation["thresholds"]["Finding"]
-    maps = [Platt(**evaluation["calibration"][label]) for label in ("Finding", *FINDINGS)]
-    binary = Vit(run / "binary" / "checkpoint", torch.device("cpu"), calibration=maps[:1])
-    disease = Vit(run / "disease" / "checkpoint", torch.device("cpu"), calibration=maps[1:])
+    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    binary, disease = (Vit(run / stage / "checkpoint", torch.device("cpu")) for stage in ("binary", "disease"))
     routes = []
     for film in film_paths[:20]:
         data = film.read_bytes()
         pixels = to_pixels(read_film(data), binary.image_size)[None]
-        finding = float(binary.probabilities(pixels)[0, 0])
+        first = binary.logits(pixels)[:, 0]
+        finding = float(cascade.finding(first)[0])
         report = predict(server, data)
         assert isinstance(report, Report)
         assert report.finding.probability == pytest.approx(finding, abs=1e-3)
         assert report.finding.threshold == threshold
-        expected = disease.probabilities(pixels)[0] if report.routed else np.zeros(14)
+        expected = cascade.diseases(first, disease.logits(pixels))[0] if report.routed else np.zeros(14)
         assert [report.diseases[name].probability for name in FINDINGS] == pytest.approx(expected.tolist(), abs=1e-3)
         routes.append(report.routed)
     assert 0 < sum(routes) < 20
@@ -125,6 +126,18 @@ def test_a_real_radiograph_is_read_as_dicom(server: Server) -> None:
     report = predict(server, film)
     assert isinstance(report, Report)
     assert list(report.diseases) == list(FINDINGS)
+
+
+def test_a_compressed_radiograph_is_read_like_the_same_film_uncompressed(server: Server) -> None:
+    """Its decoder is a child of TorchServe's worker, and where it dies, the next film has another."""
+    film, same = (Path(str(get_testdata_file(name))).read_bytes() for name in ("RG1_J2KR.dcm", "RG1_UNCR.dcm"))
+    assert predict(server, film) == predict(server, same)
+    _, *decoders = processes(server)["binary worker"]
+    assert decoders
+    for decoder in decoders:
+        assert "handlers.decoding.frame_codecs:decode" in decoder.cmdline()
+        decoder.kill()
+    assert predict(server, film) == predict(server, same)
 
 
 @pytest.mark.skipif(not NIH.exists(), reason="the NIH films of ../shared/nih-1024 are not here")
