@@ -10,9 +10,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -21,12 +20,9 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 
 from handlers.report import Refusal, Report, parse_answer
-from workflows.server import CONNECTED, Server, ServerDown, Token, WrongToken, refused_token
+from workflows.server import Server, ServerDown, WrongToken
+from workflows.token import refused_token
 
-RENEW_BEFORE = timedelta(seconds=20)
-"""A token that expires within this time is renewed before it is used."""
-TOKENS_TRIED = 3
-"""Another client of the same TorchServe may renew the token between our renewal and our film."""
 BYTES_AT_ONCE = 128 * 1024 * 1024
 """Of films that are with TorchServe: it keeps each several times, and 64 films of 10 MB end a JVM of 1 GB."""
 HEATMAP_BYTES = 12 * 1024 * 1024
@@ -59,17 +55,20 @@ class Upstream:
 
     Args:
         server: where it listens, and where its key file lies.
-        places: films that may be with it at once.
+        max_in_flight: films that may be with it at once.
         answers_lost: counts the answers that never came.
     """
 
-    def __init__(self, server: Server, places: int, answers_lost: Counter) -> None:
+    def __init__(self, server: Server, max_in_flight: int, answers_lost: Counter) -> None:
         self._server, self._answers_lost = server, answers_lost
-        self._http = _client(server, connections=places + 2, kept=places + 2)
-        self._anew = _client(server, connections=places + 2, kept=0)
-        self._room = _Room(BYTES_AT_ONCE)
-        self._token: Token | None = None
-        self._renewing = asyncio.Lock()
+        self._http = httpx.AsyncClient(
+            auth=server.auth("inference"),
+            transport=_ResendingTransport(max_in_flight + 2),
+            timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
+            trust_env=False,  # a proxy named in the environment must not see films
+        )
+        self._http.headers.clear()
+        self._in_flight = _ByteLimit(BYTES_AT_ONCE)
         self._newest_answered = float("-inf")  # when it was sent, on the monotonic clock
 
     async def read(self, film: bytes, request_id: str, workflow: str, options: dict[str, str]) -> Report | Refusal:
@@ -84,32 +83,23 @@ class Upstream:
         Raises:
             NotServed: no connection, a connection that broke, a status other than 200, or a body that is no report.
         """
+        kind, body = _form(film, options) if options else ("application/octet-stream", [film])
+        headers = {"X-Request-ID": request_id, "Content-Type": kind, "Content-Length": str(sum(map(len, body)))}
         url = f"{self._server.inference}/wfpredict/{workflow}"
-        async with self._room.taken(len(film) + (HEATMAP_BYTES if "heatmaps" in options else 0)):
-            token = await self._good_token()
-            for _ in range(TOKENS_TRIED):
-                headers = {"Authorization": f"Bearer {token}", "X-Request-ID": request_id}
-                request = partial(self._film_request, url, headers, film, options)
-                response = await self._send_unless_lost(request)
-                if not refused_token(response):
-                    return _answer(response, workflow)
-                token = await self._good_token(refused=token)
-        raise NotServed(f"TorchServe refuses the inference token in {self._server.folder}, and those that replaced it")
+        async with self._in_flight.taken(len(film) + (HEATMAP_BYTES if "heatmaps" in options else 0)):
+            try:
+                return _answer(await self._answered(partial(self._send, url, headers, body)), workflow)
+            finally:
+                body.clear()  # httpx's response and request refer to each other: the film would wait for the collector
 
     async def aclose(self) -> None:
         await self._http.aclose()
-        await self._anew.aclose()
 
-    def _film_request(self, url: str, headers: dict[str, str], film: bytes, options: dict[str, str]) -> httpx.Request:
-        kind, body = _form(film, options) if options else ("application/octet-stream", [film])
-        headers = {**headers, "Content-Type": kind, "Content-Length": str(sum(map(len, body)))}
-        return self._http.build_request("POST", url, headers=headers, content=_pieces(body))
-
-    async def _send_unless_lost(self, request: Callable[[], httpx.Request]) -> httpx.Response:
+    async def _answered(self, send: Callable[[], Coroutine[Any, Any, httpx.Response]]) -> httpx.Response:
         """The answer; the film is sent a second time where that of the first is lost."""
         for again in (True, False):
             began = time.monotonic()
-            sending = asyncio.create_task(self._send(request))
+            sending = asyncio.create_task(send())
             try:
                 while not sending.done() and not (again and self._newest_answered > began + PASSED):
                     await asyncio.wait({sending}, timeout=LOOK)
@@ -124,76 +114,46 @@ class Upstream:
             logger.warning("an answer is lost, the film is sent again", extra={"event": "answer_lost"})
         raise AssertionError("the second answer is waited for")
 
-    async def _send(self, request: Callable[[], httpx.Request]) -> httpx.Response:
-        """The answer. Where a connection breaks before it begins, the request goes once more, over a new connection: a
-        film that was never taken cannot be told from one that was, and to read a film twice changes nothing (RFC 9110,
-        9.2.2). A film with which TorchServe ended is not sent to the next one: nothing listens yet."""
+    async def _send(self, url: str, headers: dict[str, str], body: list[bytes]) -> httpx.Response:
         try:
-            try:
-                response = await self._http.send(request(), stream=True)
-            except BROKEN as fault:
-                said = f"a connection to TorchServe broke ({type(fault).__name__}), the request is sent again"
-                logger.warning(said, extra={"event": "connection_broke"})
-                response = await self._anew.send(request(), stream=True)
-            await response.aread()
+            response = await self._http.post(url, headers=headers, content=_Pieces(body))
         except ServerDown as fault:  # another program listens, or nothing does any more
             raise Unreachable(str(fault)) from fault
+        except WrongToken as fault:
+            raise NotServed(str(fault)) from fault
         except httpx.ConnectError as fault:
             raise Unreachable(f"nothing listens at {fault.request.url.copy_with(path='/', query=None)}") from fault
         except httpx.TransportError as fault:
             raise NotServed(f"the connection to TorchServe broke ({type(fault).__name__})") from fault
+        if refused_token(response):
+            raise NotServed(f"TorchServe refuses the inference token in {self._server.folder} and those after it")
         return response
 
-    async def _good_token(self, refused: str | None = None) -> str:
-        """The token in memory; else the key file's; else a new one. Many films at once make one renewal."""
-        if not _usable(self._token, refused):
-            async with self._renewing:
-                if not _usable(self._token, refused):
-                    self._token = await self._new_token(refused)
-        assert self._token is not None
-        return self._token.key
 
-    async def _new_token(self, refused: str | None) -> Token:
+class _ResendingTransport(httpx.AsyncBaseTransport):
+    """Kept connections. Where one breaks before an answer begins, the request goes once more, over a new connection: a
+    film that was never taken cannot be told from one that was, and to read a film twice changes nothing (RFC 9110,
+    9.2.2). A film with which TorchServe ended is not sent to the next one: nothing listens yet."""
+
+    def __init__(self, connections: int) -> None:
+        limits = partial(httpx.Limits, max_connections=connections, keepalive_expiry=KEPT)
+        self._kept = httpx.AsyncHTTPTransport(limits=limits())
+        self._new = httpx.AsyncHTTPTransport(limits=limits(max_keepalive_connections=0))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            token = self._server.token("inference")
-            if not _usable(token, refused):
-                logger.info("token renewed", extra={"event": "token_renewed"})
-                headers = {"Authorization": f"Bearer {self._server.token('API').key}"}
-                url = self._server.renewal_url("inference")
-                await self._send(partial(self._http.build_request, "GET", url, headers=headers, timeout=10.0))
-                token = self._server.token("inference")
-            return token
-        except ServerDown as fault:
-            raise Unreachable(str(fault)) from fault
-        except WrongToken as fault:
-            raise NotServed(str(fault)) from fault
+            return await self._kept.handle_async_request(request)
+        except BROKEN as fault:
+            said = f"a connection to TorchServe broke ({type(fault).__name__}), the request is sent again"
+            logger.warning(said, extra={"event": "connection_broke"})
+            return await self._new.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._kept.aclose()
+        await self._new.aclose()
 
 
-def _client(server: Server, connections: int, kept: int) -> httpx.AsyncClient:
-    """Sends nothing over a new connection before it is known that ``server`` is at its other end."""
-
-    async def look_when_connected(request: httpx.Request) -> None:
-        async def look(event: str, about: dict[str, Any]) -> None:
-            if event == CONNECTED:
-                try:
-                    await asyncio.to_thread(server.require_ours, str(request.url))
-                except ServerDown:
-                    await about["return_value"].aclose()  # nothing else closes it
-                    raise
-
-        request.extensions["trace"] = look
-
-    client = httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEPT),
-        timeout=httpx.Timeout(None, connect=CONNECT_LIMIT),
-        trust_env=False,  # a proxy named in the environment must not see films
-        event_hooks={"request": [look_when_connected]},
-    )
-    client.headers.clear()
-    return client
-
-
-class _Room:
+class _ByteLimit:
     """A number of bytes; films take theirs in the order in which they came, and one that is larger than all goes alone.
 
     Args:
@@ -220,12 +180,6 @@ class _Room:
             self._freed.set()
 
 
-def _usable(token: Token | None, refused: str | None) -> bool:
-    if token is None or token.key == refused:
-        return False
-    return token.expires is None or token.expires - datetime.now(UTC) > RENEW_BEFORE
-
-
 def _form(film: bytes, options: dict[str, str]) -> tuple[str, list[bytes]]:
     """Content type and body (RFC 7578). TorchServe hands a URL's query to no node, but form fields to the first."""
     boundary = secrets.token_hex(16)  # not in the film, nor in an option
@@ -235,11 +189,15 @@ def _form(film: bytes, options: dict[str, str]) -> tuple[str, list[bytes]]:
     return f"multipart/form-data; boundary={boundary}", [head.encode(), film, f"\r\n--{boundary}--\r\n".encode()]
 
 
-async def _pieces(body: Sequence[bytes]) -> AsyncIterator[bytes]:
-    """A body that httpx does not hold on to: its response and request refer to each other, so that a film inside
-    would stay in memory until a full garbage collection; this forgets it at its end."""
-    for piece in body:
-        yield piece
+class _Pieces:
+    """A body that can be sent again."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
 
 
 def _answer(response: httpx.Response, workflow: str) -> Report | Refusal:

@@ -12,19 +12,16 @@ import httpx
 
 from workflows import jvm
 from workflows.command_line import Fault
+from workflows.token import Token, TokenAuth, TokenKind, refused_token
 
 CONFIG_FILE = "config.properties"
 KEY_FILE = "key_file.json"
-
-TokenKind = Literal["inference", "management"]
 
 ADDRESS = re.compile(r"https?://[\w-]{1,63}(\.[\w-]{1,63})*:(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE)
 """What TorchServe takes, and no more: no IPv6 address, no path, not even a slash at the end. Without a port each of its
 addresses has another default."""
 LAST_PORT = 65534
 """That TorchServe takes in an address."""
-CONNECTED = "connection.connect_tcp.complete"
-"""httpx's name, in a request's ``trace`` extension, for the moment at which a connection is there and nothing sent."""
 TORN_READS = 20
 """TorchServe writes its key file in place: one that is read meanwhile is empty or cut, for less than a millisecond."""
 
@@ -47,14 +44,6 @@ class WrongToken(ServerError):
     """The server does not take our token, nor the key that renews it."""
 
     exit_code = 3
-
-
-@dataclass(frozen=True)
-class Token:
-    """A key of ``key_file.json`` and when it expires; the API key, which renews the others, never does."""
-
-    key: str
-    expires: datetime | None
 
 
 @dataclass(frozen=True)
@@ -94,19 +83,29 @@ class Server:
         return cls(folder, inference, management, metrics, folder / settings["model_store"])
 
     def call(self, method: str, url: str, kind: TokenKind, timeout: float = 120.0, **request: Any) -> httpx.Response:
-        """One HTTP call with the token of its kind, which is renewed once where it has expired.
+        """One HTTP call with the token of its kind, which is renewed where it has expired.
 
         Raises:
             ServerDown: nothing answers, or not within ``timeout`` seconds; ForeignServer where another program listens.
-            WrongToken: the token is refused, and so is the one that replaces it.
+            WrongToken: the token is refused, and so are those that replace it.
         """
-        response = self._send(method, url, self.token(kind).key, timeout, request)
-        if refused_token(response):
-            self._renew(kind)
-            response = self._send(method, url, self.token(kind).key, timeout, request)
+        try:
+            # trust_env: a proxy named in the environment must not see films that go to loopback.
+            with httpx.Client(timeout=timeout, trust_env=False, auth=self.auth(kind)) as client:
+                response = client.request(method, url, **request)
+        except httpx.TimeoutException as fault:
+            raise ServerDown(f"{url} did not answer within {timeout:g} s") from fault
+        except httpx.TransportError as fault:
+            raise ServerDown(
+                f"nothing answers at {fault.request.url} ({fault}); start the server with 'make serve'"
+            ) from fault
         if refused_token(response):
             raise WrongToken(f"{url} refuses the {kind} token in {self.folder / KEY_FILE}: is it this server's?")
         return response
+
+    def auth(self, kind: TokenKind) -> TokenAuth:
+        """Of requests to this server; keeps a token in memory."""
+        return TokenAuth(kind, self.token, f"{self.management}/token?type={kind}", self.require_ours)
 
     def alive(self) -> bool:
         """Whether the inference address answers; true before any model is there."""
@@ -155,7 +154,7 @@ class Server:
     def _listens(self, host: str, port: int) -> bool:
         return any(jvm.listens(process, host, port) for process in jvm.of_folder(self.folder))
 
-    def token(self, kind: Literal["inference", "management", "API"]) -> Token:
+    def token(self, kind: TokenKind | Literal["API"]) -> Token:
         """What the key file holds now.
 
         Raises:
@@ -167,39 +166,15 @@ class Server:
             try:
                 entry = json.loads(path.read_text())[kind]
                 expires = entry.get("expiration time")
-                return Token(str(entry["key"]), datetime.fromisoformat(expires) if expires else None)
+                return Token(str(entry["key"]), datetime.fromisoformat(expires).astimezone() if expires else None)
             except FileNotFoundError:
                 raise ServerDown(f"{path} is not there: the server is not up; start it with 'make serve'") from None
-            except (ValueError, KeyError, TypeError, PermissionError) as fault:
+            except (ValueError, KeyError, TypeError, AttributeError, OSError) as fault:
                 if not left:
                     said = f"{path} holds no {kind} key ({fault!r}); 'make stop serve' makes a new file"
                     raise WrongToken(said) from fault
                 time.sleep(0.001)
         raise AssertionError("unreachable")
-
-    def renewal_url(self, kind: TokenKind) -> str:
-        """Asked for with the API key, TorchServe answers nothing here; it writes the new token to its key file."""
-        return f"{self.management}/token?type={kind}"
-
-    def _renew(self, kind: TokenKind) -> None:
-        self._send("GET", self.renewal_url(kind), self.token("API").key, 10.0, {})
-
-    def _send(self, method: str, url: str, key: str, timeout: float, request: dict[str, Any]) -> httpx.Response:
-        def require_ours(event: str, _: object) -> None:
-            if event == CONNECTED:
-                self.require_ours(url)
-
-        headers = {"Authorization": f"Bearer {key}", **request.get("headers", {})}
-        rest = {name: value for name, value in request.items() if name != "headers"}
-        try:
-            # trust_env: a proxy named in the environment must not see films that go to loopback.
-            with httpx.Client(timeout=timeout, trust_env=False) as client:
-                extensions = {"trace": require_ours}
-                return client.request(method, url, headers=headers, extensions=extensions, **rest)
-        except httpx.TimeoutException as fault:
-            raise ServerDown(f"{url} did not answer within {timeout:g} s") from fault
-        except httpx.TransportError as fault:
-            raise ServerDown(f"nothing answers at {url} ({fault}); start the server with 'make serve'") from fault
 
 
 def read_settings(folder: Path) -> dict[str, str]:
@@ -217,8 +192,3 @@ def read_settings(folder: Path) -> dict[str, str]:
         raise ServerError(f"{path} cannot be read: {fault.strerror}") from None
     lines = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith(("#", "!")))
     return {key.strip(): value.strip() for key, equals, value in lines if equals}
-
-
-def refused_token(response: httpx.Response) -> bool:
-    """TorchServe says 400, not 401, to a missing, wrong or expired token."""
-    return response.status_code == 400 and "InvalidKeyException" in response.text

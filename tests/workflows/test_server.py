@@ -6,10 +6,12 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -17,7 +19,7 @@ from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM
 from workflows import jvm
 from workflows.register import predict
-from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError
+from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
 
 REFUSED = json.dumps({"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."})
 
@@ -28,6 +30,7 @@ class Recorder(ThreadingHTTPServer):
     def __init__(self, port: int, status: int, body: str) -> None:
         super().__init__(("127.0.0.1", port), Recording)
         self.status, self.body, self.heard = status, body.encode(), b""
+        self.on_token: Callable[[], object] = lambda: None
 
     def handle_error(self, *_: object) -> None:
         """A client that hung up."""
@@ -43,6 +46,8 @@ class Recording(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.server.heard += str(self.headers).encode()
+        if self.path.startswith("/token"):
+            self.server.on_token()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
@@ -63,9 +68,9 @@ def server(folder: Path) -> Server:
     return Server.of_folder(folder)
 
 
-def write_keys(folder: Path, valid: timedelta) -> None:
+def write_keys(folder: Path, valid: timedelta, name: str = "secret") -> None:
     expires = (datetime.now(UTC) + valid).isoformat().replace("+00:00", "Z")
-    keys = {kind: {"key": f"secret-{kind}", "expiration time": expires} for kind in ("inference", "management", "API")}
+    keys = {kind: {"key": f"{name}-{kind}", "expiration time": expires} for kind in ("inference", "management", "API")}
     (folder / KEY_FILE).write_text(json.dumps(keys))
 
 
@@ -100,12 +105,64 @@ def test_another_program_on_the_port_is_never_sent_a_token(server: Server, forei
     assert other.heard == b""
 
 
-def test_a_token_that_needs_renewal_is_not_sent_to_another_program_either(server: Server, foreign) -> None:
+@pytest.mark.parametrize("port", ["inference", "management"])
+def test_a_token_that_needs_renewal_is_not_sent_to_another_program_either(server: Server, foreign, port: str) -> None:
     write_keys(server.folder, timedelta(hours=-1))
+    if port == "management":
+        server = replace(server, management=server.inference, inference=server.management)
     other = foreign(400, REFUSED)
-    with pytest.raises(ForeignServer):
+    with pytest.raises(ServerDown):
         server.call("GET", f"{server.inference}/ping", "inference")
     assert other.heard == b""
+
+
+def test_a_token_is_renewed_once_before_it_expires_and_kept(server: Server, foreign) -> None:
+    write_keys(server.folder, timedelta(seconds=5))
+    own = foreign(200, "")
+    jvm.note(server.folder, psutil.Process())
+    own.on_token = lambda: write_keys(server.folder, timedelta(hours=1), "renewed")
+    auth = replace(server, management=server.inference).auth("inference")
+    with httpx.Client(auth=auth) as client:
+        for _ in range(3):
+            client.get(f"{server.inference}/ping")
+    assert own.heard.count(b"GET /token?type=inference") == 1
+    assert own.heard.count(b"Bearer secret-API") == 1
+    assert own.heard.count(b"Bearer renewed-inference") == 3
+    assert b"secret-inference" not in own.heard
+
+
+def test_a_token_that_stays_refused_is_said_after_three_renewals(server: Server, foreign) -> None:
+    own = foreign(400, REFUSED)
+    jvm.note(server.folder, psutil.Process())
+    with pytest.raises(WrongToken, match=r"refuses the inference token in .*key_file\.json"):
+        replace(server, management=server.inference).call("GET", f"{server.inference}/ping", "inference")
+    assert own.heard.count(b"GET /ping") == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"inference": {}}',
+        '{"inference": "key"}',
+        '{"inference": {"key": "x", "expiration time": 5}}',
+    ],
+)
+def test_a_key_file_that_holds_no_key_is_named(server: Server, text: str) -> None:
+    (server.folder / KEY_FILE).write_text(text)
+    with pytest.raises(WrongToken, match=rf"{server.folder}/key_file\.json holds no inference key .*'make stop serve'"):
+        server.token("inference")
+
+
+def test_a_key_file_that_cannot_be_read_is_named(server: Server) -> None:
+    (server.folder / KEY_FILE).unlink()
+    (server.folder / KEY_FILE).mkdir()
+    with pytest.raises(WrongToken, match=r"key_file\.json holds no inference key"):
+        server.token("inference")
+    (server.folder / KEY_FILE).rmdir()
 
 
 def test_the_torchserve_of_another_folder_is_not_sent_this_one_s_token(server: Server, tmp_path: Path, hold) -> None:
@@ -207,7 +264,7 @@ def test_an_address_that_torchserve_does_not_take_is_named(folder: Path, name: s
 def test_a_configuration_in_any_bytes_is_read(folder: Path) -> None:
     path = folder / "config.properties"
     path.write_bytes(b"# f\xfcr die R\xf6ntgenabteilung\n  # also\n! and\nno setting\n" + path.read_bytes())
-    assert Server.of_folder(folder).store == folder / "model_store"
+    assert Server.of_folder(folder).store == folder / "model_store" / "live"
 
 
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
