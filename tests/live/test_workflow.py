@@ -14,8 +14,8 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.vit import Vit
 from handlers.report import Refusal, Report
-from workflows.register import predict
 from tests.live.footprint import processes
+from workflows.register import predict
 from workflows.server import Server
 
 NIH = Path(__file__).parents[3] / "shared" / "nih-1024"
