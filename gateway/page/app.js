@@ -3,16 +3,16 @@
 import { announce } from "./announce.js";
 import { download } from "./download.js";
 import { byId } from "./element.js";
+import { acceptFiles } from "./file_input.js";
 import { keepFocus } from "./focus.js";
-import { follow } from "./gestures.js";
+import { followPointers } from "./gestures.js";
 import { heatmapOf } from "./heatmap.js";
-import { openDoors } from "./intake.js";
-import { askForKey, takeFromAddress } from "./key.js";
+import { askForKey, takeKeyFromAddress } from "./key.js";
 import { shown, words } from "./numbers.js";
 import { forgetPictures, pictureOf } from "./pictures.js";
 import { drawReport, markFinding } from "./report.js";
-import { isSynthetic } from "./shot.js";
-import { listen, viewerActions } from "./shortcuts.js";
+import { isSynthetic } from "./screenshot.js";
+import { listenForKeys, viewerActions } from "./shortcuts.js";
 import { followTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
 import { Visit } from "./visit.js";
@@ -25,14 +25,14 @@ const visit = new Visit();
 const worklist = new Worklist(visit);
 const viewer = new Viewer();
 let film = null; // the one that is looked at
-let heated = null; // the finding whose heatmap is on it
+let heatmapFinding = null; // the finding whose heatmap is on it
 
 const state = (text) => { byId("viewer-state").textContent = text; };
 const opacity = () => Number(byId("opacity").value) / 100;
 
 async function open(chosen) {
   film = chosen;
-  cool();
+  clearHeatmap();
   viewer.show(null);
   drawFilmReport();
   byId("corner-film").textContent = film.name;
@@ -50,8 +50,8 @@ async function open(chosen) {
 }
 
 function drawFilmReport() {
-  drawReport(film, { onFinding: toggleHeat, onAgain: tryAgain });
-  if (heated) markFinding(heated, "shown");
+  drawReport(film, { onFinding: toggleHeatmap, onAgain: tryAgain });
+  if (heatmapFinding) markFinding(heatmapFinding, "shown");
   drawDownloads();
 }
 
@@ -69,44 +69,44 @@ function drawDownloads() {
 }
 
 /** On a phone the film is far from what was touched. `scrollIntoView` would have the next Tab start at the viewer. */
-function inSight() {
+function scrollToViewer() {
   const { top, bottom } = byId("viewer").getBoundingClientRect();
   scrollBy(0, Math.min(top, Math.max(0, bottom - innerHeight)));
 }
 
-function cool() {
+function clearHeatmap() {
   if (byId("overlay").contains(document.activeElement)) document.querySelector(".finding[aria-pressed=true]")?.focus();
-  heated = null;
-  viewer.lay(null);
+  heatmapFinding = null;
+  viewer.showHeatmap(null);
   markFinding(null, null);
   byId("overlay").hidden = true;
 }
 
-async function toggleHeat(finding) {
-  if (heated === finding) {
-    cool();
+async function toggleHeatmap(finding) {
+  if (heatmapFinding === finding) {
+    clearHeatmap();
     announce(`Heatmap of ${words(finding)} off`);
     return;
   }
   const on = film;
-  cool();
-  heated = finding;
+  clearHeatmap();
+  heatmapFinding = finding;
   markFinding(finding, "coming");
-  const stays = () => film === on && heated === finding;
+  const stays = () => film === on && heatmapFinding === finding;
   try {
     const { canvas, empty } = await heatmapOf(on, finding);
     if (!stays()) return;
-    viewer.lay(canvas, opacity());
+    viewer.showHeatmap(canvas, opacity());
     markFinding(finding, "shown");
     state("");
     byId("overlay-name").textContent = words(finding);
     byId("overlay-hint").textContent = empty ? EMPTY : HINT;
     byId("overlay").hidden = false;
-    inSight();
+    scrollToViewer();
     announce(`Heatmap of ${words(finding)} on. ${empty ? EMPTY : HINT}`);
   } catch (fault) {
     if (!stays()) return;
-    cool();
+    clearHeatmap();
     state(fault.message);
     announce(fault.message);
   }
@@ -114,7 +114,7 @@ async function toggleHeat(finding) {
 
 function close() {
   film = null;
-  cool();
+  clearHeatmap();
   viewer.show(null);
   forgetPictures();
   worklist.current = null;
@@ -126,7 +126,7 @@ function close() {
   document.querySelector(".welcome [data-choose]").focus();
 }
 
-function say(changed) {
+function announceProgress(changed) {
   const counted = visit.films.length > 1 ? `${visit.settled} of ${visit.films.length}. ` : "";
   if (changed.state === "read") {
     const { finding } = changed.report;
@@ -142,10 +142,10 @@ visit.addEventListener("added", ({ detail: films }) => {
 visit.addEventListener("changed", ({ detail: changed }) => {
   if (changed === film) drawFilmReport();
   if (changed.report && isSynthetic(changed.report)) byId("synthetic").hidden = false;
-  say(changed);
+  announceProgress(changed);
 });
 visit.addEventListener("cleared", close);
-worklist.addEventListener("chosen", ({ detail }) => { open(detail); inSight(); });
+worklist.addEventListener("chosen", ({ detail }) => { open(detail); scrollToViewer(); });
 byId("clear").addEventListener("click", () => visit.clear());
 
 viewer.addEventListener("moved", () => {
@@ -156,7 +156,7 @@ viewer.addEventListener("moved", () => {
 });
 byId("opacity").addEventListener("input", () => {
   byId("opacity-value").textContent = `${byId("opacity").value}%`;
-  if (viewer.heat) viewer.lay(viewer.heat.canvas, opacity());
+  if (viewer.heatmap) viewer.showHeatmap(viewer.heatmap.canvas, opacity());
 });
 
 const actions = {
@@ -167,8 +167,8 @@ const actions = {
   add: () => byId("chooser").click(),
   sheet: () => byId("sheet").showModal(),
 };
-listen(actions);
-follow(byId("viewer"), viewer);
+listenForKeys(actions);
+followPointers(byId("viewer"), viewer);
 for (const button of document.querySelectorAll("[data-do]")) {
   button.addEventListener("click", () => actions[button.dataset.do]());
 }
@@ -182,7 +182,9 @@ for (const button of document.querySelectorAll("[data-drag]")) {
   });
 }
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(button.dataset.download, film, viewer, viewer.heat && heated));
+  button.addEventListener("click", () => {
+    download(button.dataset.download, film, viewer, viewer.heatmap && heatmapFinding);
+  });
 }
 byId("open-sheet").addEventListener("click", actions.sheet);
 
@@ -191,8 +193,8 @@ byId("private").textContent = here
   ? "Nothing leaves this machine, and no film is kept."
   : `Films go to ${location.host}, which gave you this page, and nowhere else. None is kept.`;
 
-takeFromAddress();
+takeKeyFromAddress();
 followTheme();
 keepFocus();
-openDoors((files) => visit.add(files));
+acceptFiles((files) => visit.add(files));
 askForKey();

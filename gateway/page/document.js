@@ -2,7 +2,7 @@
 
 import { shown, words } from "./numbers.js";
 import { inOrder } from "./report.js";
-import { RESEARCH, SYNTHETIC, isSynthetic } from "./shot.js";
+import { RESEARCH, SYNTHETIC, isSynthetic } from "./screenshot.js";
 
 const [WIDTH, HEIGHT, EDGE] = [210, 297, 16]; // mm, A4
 const INK = [26, 31, 38];

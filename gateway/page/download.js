@@ -1,15 +1,15 @@
 /** Files to keep: picture, report, page. */
 
 import { pdfOf } from "./document.js";
-import { shotOf } from "./shot.js";
+import { screenshotOf } from "./screenshot.js";
 
 const MAKERS = {
-  png: (film, viewer, finding) => new Promise((done) => shotOf(film, viewer, finding).toBlob(done, "image/png")),
+  png: (film, viewer, finding) => new Promise((done) => screenshotOf(film, viewer, finding).toBlob(done, "image/png")),
   json: async ({ name, report }) => {
     const text = JSON.stringify({ film: name, ...report }, null, 2);
     return new Blob([`${text}\n`], { type: "application/json" });
   },
-  pdf: (film, viewer, finding) => pdfOf(film, shotOf(film, viewer, finding)),
+  pdf: (film, viewer, finding) => pdfOf(film, screenshotOf(film, viewer, finding)),
 };
 
 /** @param {"png" | "json" | "pdf"} kind */

@@ -4,7 +4,7 @@ const WHEEL = 0.0016; // zoom per px of wheel, as a natural logarithm
 const GREY = 0.6; // grey values per px of drag
 
 /** @param {HTMLElement} port @param {import("./viewer.js").Viewer} viewer */
-export function follow(port, viewer) {
+export function followPointers(port, viewer) {
   const fingers = new Map(); // pointer id -> { x, y }
   let windowing = false;
 

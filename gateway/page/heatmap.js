@@ -11,9 +11,9 @@ const INFERNO = (
 ).split(" ").map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 const COLOURS = Array.from({ length: 256 }, (_, value) => {
-  const place = (value / 255) * (INFERNO.length - 1);
-  const [below, above] = [INFERNO[Math.floor(place)], INFERNO[Math.ceil(place)]];
-  return below.map((channel, at) => channel + (above[at] - channel) * (place % 1));
+  const step = (value / 255) * (INFERNO.length - 1);
+  const [below, above] = [INFERNO[Math.floor(step)], INFERNO[Math.ceil(step)]];
+  return below.map((channel, at) => channel + (above[at] - channel) * (step % 1));
 });
 
 const ALPHA = Uint8Array.from({ length: 256 }, (_, value) => Math.round(255 * (value / 255) ** 1.5));

@@ -2,23 +2,23 @@
 
 import { byId } from "./element.js";
 
-const PLACE = "cxr-key";
+const STORED = "cxr-key";
 
 let asking = null;
 
 /** Takes the key out of the address, where history and shoulders would see it. */
-export function takeFromAddress() {
+export function takeKeyFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
   if (!given) return;
-  sessionStorage.setItem(PLACE, given);
+  sessionStorage.setItem(STORED, given);
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-export const knownKey = () => sessionStorage.getItem(PLACE);
+export const knownKey = () => sessionStorage.getItem(STORED);
 
 /** No longer good, unless another has been given meanwhile. */
 export function forget(key) {
-  if (knownKey() === key) sessionStorage.removeItem(PLACE);
+  if (knownKey() === key) sessionStorage.removeItem(STORED);
 }
 
 /** The key; asks where none is known, once for all who wait. Null where the person would rather not. */
@@ -48,7 +48,7 @@ function ask(fault) {
         input.focus();
         return;
       }
-      sessionStorage.setItem(PLACE, key);
+      sessionStorage.setItem(STORED, key);
       dialog.close();
     };
     dialog.onclose = () => resolve(knownKey());

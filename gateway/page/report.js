@@ -4,18 +4,18 @@ import { bar } from "./bar.js";
 import { byId, element } from "./element.js";
 import { sentence, shown, words } from "./numbers.js";
 
-const place = byId("report");
+const container = byId("report");
 
 /**
  * @param {{onFinding: (finding: string) => void, onAgain: () => void}} does
  */
 export function drawReport(film, does) {
-  place.replaceChildren(...(film ? content(film, does) : []));
+  container.replaceChildren(...(film ? content(film, does) : []));
 }
 
 /** Which finding's heatmap is on ("shown"), being fetched ("coming"), or none. */
 export function markFinding(finding, state) {
-  for (const button of place.querySelectorAll(".finding")) {
+  for (const button of container.querySelectorAll(".finding")) {
     const own = button.dataset.finding === finding ? state : null;
     button.setAttribute("aria-pressed", String(own === "shown"));
     button.toggleAttribute("data-coming", own === "coming");

@@ -1,4 +1,4 @@
-/** Films to the service, and its answers; where it has no room now, the film waits and goes again. */
+/** Films to the service, and its answers; where it holds as many as it may, the film waits and goes again. */
 
 import { askForKey, forget } from "./key.js";
 

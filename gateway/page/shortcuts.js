@@ -46,7 +46,7 @@ export function viewerActions(viewer) {
   };
 }
 
-export function listen(actions) {
+export function listenForKeys(actions) {
   byId("sheet-keys").append(...TABLE.map(([keys, , words]) => element(
     "tr", {}, element("th", { scope: "row" }, ...keysOf(keys)), element("td", {}, words),
   )));

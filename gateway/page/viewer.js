@@ -8,7 +8,7 @@ import * as views from "./view.js";
 export class Viewer extends EventTarget {
   view = views.WHOLE;
   picture = null;
-  heat = null; // { canvas, opacity }
+  heatmap = null; // { canvas, opacity }
   dragging = "pan"; // what a plain drag does: "pan" or "window"
   #canvas = byId("canvas");
   #context = this.#canvas.getContext("2d", { alpha: false, willReadFrequently: true });
@@ -30,16 +30,16 @@ export class Viewer extends EventTarget {
   show(picture) {
     this.picture?.close();
     this.picture = picture;
-    this.heat = null;
-    this.look(views.WHOLE);
+    this.heatmap = null;
+    this.setView(views.WHOLE);
   }
 
-  lay(canvas, opacity) {
-    this.heat = canvas && { canvas, opacity };
+  showHeatmap(canvas, opacity) {
+    this.heatmap = canvas && { canvas, opacity };
     this.#draw();
   }
 
-  look(view) {
+  setView(view) {
     this.view = view;
     this.#draw();
     this.dispatchEvent(new Event("moved"));
@@ -47,27 +47,28 @@ export class Viewer extends EventTarget {
 
   /** Moves by CSS px. */
   pan(across, down) {
-    if (this.picture) this.look(views.pan(this.view, this.picture, this.port, across * this.ratio, down * this.ratio));
+    if (!this.picture) return;
+    this.setView(views.pan(this.view, this.picture, this.port, across * this.ratio, down * this.ratio));
   }
 
   /** Zooms about a point in CSS px from the viewer's corner, or its middle. */
   zoom(factor, at) {
     if (!this.picture) return;
     const point = at && { x: at.x * this.ratio, y: at.y * this.ratio };
-    this.look(views.zoomBy(this.view, this.picture, this.port, factor, point));
+    this.setView(views.zoomBy(this.view, this.picture, this.port, factor, point));
   }
 
-  changeWindow(wider, higher) { if (this.picture) this.look(views.changeWindow(this.view, wider, higher)); }
+  changeWindow(wider, higher) { if (this.picture) this.setView(views.changeWindow(this.view, wider, higher)); }
 
-  fit() { this.look(views.fit(this.view)); }
+  fit() { this.setView(views.fit(this.view)); }
 
-  actual() { if (this.picture) this.look(views.actual(this.view, this.picture, this.port, 1)); }
+  actual() { if (this.picture) this.setView(views.actual(this.view, this.picture, this.port, 1)); }
 
   fitOrActual() { if (this.view.zoom === 1) this.actual(); else this.fit(); }
 
-  invert() { this.look({ ...this.view, inverted: !this.view.inverted }); }
+  invert() { this.setView({ ...this.view, inverted: !this.view.inverted }); }
 
-  reset() { this.look(views.WHOLE); }
+  reset() { this.setView(views.WHOLE); }
 
   #resize() {
     const ratio = window.devicePixelRatio || 1;
@@ -88,6 +89,6 @@ export class Viewer extends EventTarget {
     this.#context.fillStyle = "#000";
     this.#context.fillRect(0, 0, this.#canvas.width, this.#canvas.height);
     if (!this.picture) return;
-    paint(this.#context, this.picture, views.placeOf(this.view, this.picture, this.port), this.view, this.heat);
+    paint(this.#context, this.picture, views.placeOf(this.view, this.picture, this.port), this.view, this.heatmap);
   }
 }

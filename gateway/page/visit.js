@@ -1,6 +1,6 @@
 /** The films of this visit: what is known of each, and their order. */
 
-import { Line } from "./line.js";
+import { Queue } from "./queue.js";
 import { Refused, post } from "./service.js";
 
 const AT_ONCE = 4; // the browser keeps two of its six connections for the film that is looked at
@@ -11,7 +11,7 @@ class Film {
   /** @type {State} */ state = "waiting";
   report = null;
   refused = null;
-  wait = null; // { seconds, why } while the service has no room
+  wait = null; // { seconds, why } while the service holds as many as it may
   seconds = null; // from added to read
   #added = performance.now();
 
@@ -30,7 +30,7 @@ class Film {
 /** Says "added", "changed" (one film, in `detail`) and "cleared". */
 export class Visit extends EventTarget {
   films = [];
-  #line = new Line(AT_ONCE);
+  #queue = new Queue(AT_ONCE);
   #next = 1;
 
   add(files) {
@@ -65,7 +65,7 @@ export class Visit extends EventTarget {
   async #read(film) {
     const { signal } = film.leaving;
     try {
-      await this.#line.run(async () => {
+      await this.#queue.run(async () => {
         signal.throwIfAborted();
         this.#become(film, "reading");
         const later = (seconds, why) => { film.wait = { seconds, why }; this.#become(film, "later"); };

@@ -22,7 +22,7 @@ class Readiness(Schema):
     torchserve: str = Field(description="`starting`, `ready`, `failing` or `restarting`")
     workflow: str = Field(description="the name that films go to")
     in_flight: int = Field(description="films that TorchServe has")
-    waiting: int = Field(description="films in line for a place")
+    waiting: int = Field(description="films that wait until TorchServe has fewer")
     draining: bool = Field(description="no more films are taken; those that are admitted are finished")
 
 
@@ -30,7 +30,7 @@ class Health:
     """What a load balancer asks."""
 
     def __init__(self, admission: Admission, supervisor: Supervisor, active: Active) -> None:
-        self._admission, self._keeper, self._active = admission, supervisor, active
+        self._admission, self._supervisor, self._active = admission, supervisor, active
 
     async def live(self) -> Live:
         return Live(live=True)
@@ -38,8 +38,8 @@ class Health:
     async def ready(self, response: Response) -> Readiness:
         """503 with the same document where films are not taken."""
         state = Readiness(
-            ready=self._keeper.ready and not self._admission.closed,
-            torchserve=self._keeper.state,
+            ready=self._supervisor.ready and not self._admission.closed,
+            torchserve=self._supervisor.state,
             workflow=self._active.name(),
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,

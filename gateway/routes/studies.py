@@ -27,7 +27,7 @@ AT_ONCE = 4
 class FilmLine(Schema):
     """A film of a study: its ``report``, or the ``problem`` why it has none."""
 
-    film: int = Field(description="the film's place in the form, from 0", ge=0)
+    film: int = Field(description="the film's number in the form, from 0", ge=0)
     report: Report | None = None
     problem: ProblemDocument | None = None
 
@@ -44,7 +44,7 @@ class Study(Schema):
     films: int = Field(description="how many were sent")
     read: list[int] = Field(description="the films that have a report")
     refused: list[int] = Field(description="the films that have a problem")
-    routed: list[int] = Field(description="the films that stage 2 saw")
+    routed: list[int] = Field(description="the films that stage 2 read")
     present: bool = Field(description="whether stage 1 found anything on any film")
     finding: Highest | None = Field(description="stage 1; null where no film was read")
     diseases: dict[str, Highest] = Field(description="stage 2, of the routed films; empty where none was")

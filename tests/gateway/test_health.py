@@ -95,6 +95,12 @@ def test_the_dashboard_shows_only_metrics_that_exist(roomy: Gateway) -> None:
     assert ours <= {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
 
 
+def test_the_dashboard_s_routed_share_is_not_bent_by_heatmaps_of_films_that_were_read_before() -> None:
+    (share,) = [panel for panel in DASHBOARD["panels"] if panel["title"] == "Routed share"]
+    (target,) = share["targets"]
+    assert target["expr"].count("cxr_gateway_films_total{") == target["expr"].count('heatmaps="false"') == 2
+
+
 def test_the_dashboard_is_one_that_grafana_takes() -> None:
     assert DASHBOARD["schemaVersion"] >= 39
     assert DASHBOARD["id"] is None

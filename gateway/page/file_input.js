@@ -3,7 +3,7 @@
 import { byId } from "./element.js";
 
 /** Calls `take` with an array of files, folders opened. */
-export function openDoors(take) {
+export function acceptFiles(take) {
   const chooser = byId("chooser");
   for (const button of document.querySelectorAll("[data-choose]")) {
     button.addEventListener("click", () => chooser.click());

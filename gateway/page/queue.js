@@ -1,11 +1,11 @@
 /** Tasks that run a few at once, first come, first served. */
-export class Line {
+export class Queue {
   #free;
   #waiting = [];
 
-  constructor(places) { this.#free = places; }
+  constructor(limit) { this.#free = limit; }
 
-  /** What `task` gives, once it has had its turn. */
+  /** What `task` gives, once it has its turn. */
   async run(task) {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise((turn) => this.#waiting.push(turn));

@@ -15,7 +15,7 @@ export const isSynthetic = ({ models: { binary, disease } }) =>
   [binary, disease].some((version) => /\+synthetic\b/.test(version));
 
 /** @returns {HTMLCanvasElement} */
-export function shotOf(film, viewer, finding) {
+export function screenshotOf(film, viewer, finding) {
   const region = inView(viewer);
   const longest = Math.max(region.width, region.height);
   const scale = Math.min(LARGEST, Math.max(SMALLEST, longest)) / longest;
@@ -27,7 +27,7 @@ export function shotOf(film, viewer, finding) {
   const lines = wrapped(context, caption(film, viewer, finding), canvas.width - 2 * size, size);
   canvas.height = height + Math.round((lines.length * 1.4 + 1.2) * size);
   const place = { scale, left: -region.left * scale, top: -region.top * scale };
-  paint(context, viewer.picture, place, viewer.view, viewer.heat);
+  paint(context, viewer.picture, place, viewer.view, viewer.heatmap);
   strip(context, lines, height, size);
   return canvas;
 }
