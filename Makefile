@@ -66,7 +66,7 @@ always:
 # Packed archives are served as they are; a run is packed first where one is named, for the demo, or where none is there.
 NAMED := $(filter-out file,$(origin DATA) $(origin CONFIG) $(if $(PRECISION),named))$(filter demo,$(MAKECMDGOALS))
 serve: $(if $(PACKED),$(if $(NAMED),model_store/packed,.venv/installed),model_store/packed)  ## start TorchServe and the gateway, read one film, say ready (CXR_PORT=8001 for another port)
-	@$(BIN)/python -m workflows.serve
+	@$(BIN)/python -m gateway.background start
 
 predict: $(if $(FILMS),,data) serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
 	@$(BIN)/python -m $(if $(FILMS),client.read $(FILMS),client.demo)
@@ -75,7 +75,7 @@ demo: serve  ## everything: install, draw, train, evaluate, archive, serve, read
 	@$(BIN)/python -m client.demo
 
 stop:  ## let the gateway answer what it has taken, then stop it and TorchServe
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m workflows.serve stop; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gateway.background stop; fi
 
 soak: .venv/installed  ## 15 minutes at 80% load through a gateway of its own: no growth in threads, memory, open files
 	SOAK_SECONDS=900 $(BIN)/python -m pytest -s tests/live/test_soak.py
@@ -103,6 +103,6 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 
 clean: stop  ## remove runs, archives, caches, logs and the sample films (.venv and your own data stay)
 	rm -rf runs cache logs data/sample key_file.json
-	rm -rf model_store/*.mar model_store/*.war model_store/packed model_store/sha256sums model_store/active model_store/MODEL_CARD.md
+	rm -rf model_store/*.mar model_store/*.war model_store/packed model_store/sha256sums model_store/MODEL_CARD.* model_store/live/*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

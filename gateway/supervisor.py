@@ -1,24 +1,27 @@
-"""Keeps TorchServe up: watches that films are read, and starts it again where they are not.
+"""Starts TorchServe as a child of the gateway, watches that films are read, and starts it again where they are not.
 
 TorchServe starts a dead worker again by itself, after which its films are read as before; a dead or hung JVM it does
 not. A film that a client sent and that was answered shows as much as a probe does, so probes are sent only while none
 comes, or while some fail: an overloaded server is slow to a probe, and must not be ended for that.
+
+A TorchServe of the same folder that somebody else started, by hand or with another gateway, is used as it is while it
+reads films; when it no longer does, this gateway starts its own.
 """
 
 import asyncio
 import logging
-import sys
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
+from typing import Any
 
-import workflows
 from gateway.upstream import NotServed, Unreachable, Upstream
 from handlers.report import Refusal
+from workflows import store, torchserve
 from workflows.active import Active
-from workflows.register import probe_film
-from workflows.server import Server
+from workflows.register import predict, probe_film, register
+from workflows.server import Server, ServerError
 
 IDLE = 30.0
 """Seconds without a film after which a probe is sent while ready."""
@@ -27,7 +30,7 @@ RETRY = 2.0
 PROBE_LIMIT = 10.0
 """Seconds that a probe may take."""
 LONGEST_PAUSE = 60.0
-"""Seconds between two attempts to start TorchServe that failed, at most; they begin at ``RETRY`` and double."""
+"""Seconds from a start of TorchServe that failed to the next one, at most; they begin at twice ``RETRY`` and double."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,19 +46,23 @@ class Supervisor:
     """Whether films are read, and what is done where they are not.
 
     Args:
-        server: the TorchServe that is kept.
+        server: the TorchServe that is watched.
         upstream: the way probes go; the same that films go.
         active: the workflow that is served.
-        patience: seconds without a film read after which TorchServe is started again; one that no longer listens is
-            started again at once.
+        restart_after: seconds without a film read after which TorchServe is started again; one that no longer listens
+            is started again at once.
     """
 
-    def __init__(self, server: Server, upstream: Upstream, active: Active, patience: float) -> None:
+    def __init__(self, server: Server, upstream: Upstream, active: Active, restart_after: float) -> None:
         self.state = State.STARTING
-        self._server, self._upstream, self._active, self._patience = server, upstream, active, patience
+        self._server, self._upstream, self._active, self._restart_after = server, upstream, active, restart_after
         self._film = probe_film()
-        self._doubt = asyncio.Event()
-        self._began = self._read = self._probed = time.monotonic()
+        self._child: torchserve.Child | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._served = self._cancelled = False
+        self._suspect = asyncio.Event()
+        self._began = self._read = time.monotonic()
+        self._look_at = 0.0
         self._pause = RETRY
 
     @property
@@ -63,39 +70,48 @@ class Supervisor:
         """Whether the last word is that films are read."""
         return self.state is State.READY
 
-    def saw(self) -> None:
+    def succeeded(self) -> None:
         """A film was answered: with a report, or with a refusal for what is wrong with it."""
         self._read = time.monotonic()
-        self._doubt.clear()
+        self._served, self._pause = True, RETRY
+        self._suspect.clear()
         self._become(State.READY)
 
     def failed(self) -> None:
         """A film was not served, not in time, or met a fault of a worker; a probe shows whether others would, too."""
-        self._doubt.set()
+        self._suspect.set()
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
-        while True:
-            try:
-                await self._look()
-            except Exception:  # a full disk, say: whatever it is, it must not end the watch
-                logger.exception("TorchServe could not be looked after", extra={"event": "supervisor_failed"})
-                self._become(State.FAILING)
-                self._probed = time.monotonic()
-            await self._wait()
+        """Starts TorchServe and watches it until this is cancelled; then what was started is ended."""
+        try:
+            await self._attempt(self._start)
+            while True:
+                await self._wait()
+                await self._attempt(self._look)
+        finally:
+            if self._child is not None:
+                await asyncio.to_thread(torchserve.stop, self._child)
+
+    async def _attempt(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await step()
+        except Exception:  # a full disk, say: whatever it is, it must not end the watch
+            logger.exception("TorchServe could not be looked after", extra={"event": "supervisor_failed"})
+            self._become(State.FAILING)
+        self._look_at = time.monotonic() + self._pause
 
     async def _look(self) -> None:
         began = time.monotonic()
-        if self.ready and not self._doubt.is_set() and began - self._read < IDLE:
+        if self.ready and not self._suspect.is_set() and began - self._read < IDLE:
             return
         fault = await self._probe()
-        self._probed = time.monotonic()
         if fault is None:
-            self.saw()
+            self.succeeded()
         elif self._read < began:  # else other films were read meanwhile
             self._become(State.FAILING, str(fault))
-            if isinstance(fault, Unreachable) or time.monotonic() - max(self._read, self._began) > self._patience:
-                await self._restart()
+            if isinstance(fault, Unreachable) or time.monotonic() - max(self._read, self._began) > self._restart_after:
+                self._become(State.RESTARTING)
+                await self._start()
 
     async def _probe(self) -> Exception | None:
         try:
@@ -113,31 +129,68 @@ class Supervisor:
         if self.ready:
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE):
-                    await self._doubt.wait()
-        await asyncio.sleep(max(0.0, self._probed + self._pause - time.monotonic()))
+                    await self._suspect.wait()
+        await asyncio.sleep(max(0.0, self._look_at - time.monotonic()))
 
-    async def _restart(self) -> None:
-        """In a process of its own: it takes a minute, and must end with the gateway where that is stopped meanwhile."""
-        self._become(State.RESTARTING)
-        log = self._server.folder / "logs" / "restart.log"
-        log.parent.mkdir(exist_ok=True)
-        command = (sys.executable, "-m", "workflows.serve", "restart", "--server", self._server.folder.resolve())
-        with log.open("w") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, cwd=_root()
-            )
+    async def _start(self) -> None:
+        """In a thread: it takes a minute. Where this is cancelled meanwhile, what it has started so far is ended."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._bring_up))
         try:
-            code = await process.wait()
-        finally:
-            if process.returncode is None:
-                process.terminate()
-        self._began = time.monotonic()
-        if code == 0:
-            self._pause = RETRY
-            self.saw()
-        else:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._cancelled = True
+            while not starting.done():
+                if self._child is not None:
+                    self._child.terminate()
+                await asyncio.wait({starting}, timeout=0.1)
+            starting.exception()
+            raise
+        except (ServerError, OSError) as fault:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            self._become(State.FAILING, log.read_text().strip().rpartition("\n")[2])
+            logger.error("%s", fault, extra={"event": "torchserve_not_started"})
+            self._become(State.FAILING, "it could not be started")
+        else:
+            self.succeeded()
+            if self._child is not None and (self._watching is None or self._watching.done()):
+                self._watching = asyncio.create_task(self._watch(self._child))
+        self._began = time.monotonic()
+
+    def _bring_up(self) -> None:
+        """Returns when films are read: by the TorchServe that runs in this folder, or by one of our own.
+
+        Raises:
+            ServerError, OSError: no TorchServe comes up.
+        """
+        with torchserve.held(self._server).acquire(cancel_check=lambda: self._cancelled):
+            new = not self._served and store.is_staged(self._server)
+            if not new and not torchserve.is_left_over(self._server) and self._is_read():
+                return
+            if self._child is not None:
+                torchserve.stop(self._child)
+                self._child = None
+            if new:
+                self._deploy()
+            store.check_archives(self._server.store, self._active.name())
+            self._child = torchserve.launch(self._server)
+            torchserve.wait_until_started(self._server, self._child)
+            register(self._server)
+
+    def _is_read(self) -> bool:
+        try:
+            return not isinstance(predict(self._server, self._film, timeout=PROBE_LIMIT), Refusal)
+        except ServerError:
+            return False
+
+    def _deploy(self) -> None:
+        try:
+            store.deploy(self._server)
+        except (ServerError, OSError) as fault:
+            logger.error("not deployed, what was live is served: %s", fault, extra={"event": "not_deployed"})
+
+    async def _watch(self, child: torchserve.Child) -> None:
+        """A child that ends is noticed before a film meets its absence."""
+        await asyncio.to_thread(child.wait)
+        self._suspect.set()
 
     def _become(self, state: State, why: str = "") -> None:
         if state is not self.state:
@@ -145,7 +198,3 @@ class Supervisor:
             said = f"TorchServe: {self.state} -> {state}" + (f": {why}" if why else "")
             logger.log(level, said, extra={"event": f"torchserve_{state}"})
             self.state = state
-
-
-def _root() -> Path:
-    return Path(workflows.__path__[0]).parent

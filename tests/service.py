@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.arms.torchserve import configure, environment
+from benchmarks.arms.torchserve import configure
 from gateway.settings import Settings
 from tests.gateway.conftest import Gateway
 from training.archive import archive
-from workflows.serve import serve, stop
+from workflows import torchserve
+from workflows.register import register
 from workflows.server import Server
+from workflows.store import deploy
 
 
 @contextmanager
@@ -19,11 +21,12 @@ def live_torchserve(run: Path, folder: Path) -> Iterator[Server]:
     """Up, with the workflow registered and one film read; stopped at the end."""
     archive(run, folder / "model_store", "1.0.0")
     configure(folder)
-    with environment(folder):
-        one = Server.of_folder(folder)
-        serve(one)
-        yield one
-        stop(one)
+    one = Server.of_folder(folder)
+    deploy(one)
+    torchserve.start(one)
+    register(one)
+    yield one
+    torchserve.end(one)
 
 
 @contextmanager

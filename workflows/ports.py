@@ -1,12 +1,11 @@
 """The ports that a server is going to listen on are looked at before it starts: one that is taken, or cannot be had, is
 named with its setting, its owner and what to do.
 
-TorchServe has seven: three for HTTP, two for gRPC, and one for each of the two workers, which on Linux and macOS is but
-the number in the name of a Unix socket. The gateway's is the eighth.
+TorchServe has five, three for HTTP and two for gRPC. Its workers' are, on Linux and macOS, but numbers in the names of
+Unix sockets, which lie in a folder of their own. The gateway's is the sixth.
 """
 
 import errno
-import os
 import re
 import socket
 import sys
@@ -14,7 +13,6 @@ import zipfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import yaml
@@ -102,35 +100,6 @@ def require_free(ports: Sequence[Port], ours: Collection[int]) -> None:
                 raise ServerError(f"{what}: {_why(port, fault, owner)}") from None
 
 
-def require_free_sockets(server: Server, ours: Collection[int]) -> None:
-    """Tries the names of the workers' Unix sockets.
-
-    A worker removes what has the name of its socket. Where it cannot, it ends; where that was a living worker's of
-    another TorchServe, each may get the other's films.
-
-    Raises:
-        ServerError: one is another's.
-    """
-    settings = read_settings(server.folder)
-    if not _unix_sockets(settings):
-        return
-    text, setting = _first_worker(server, settings)
-    first = port_number(text, setting)
-    holders = _socket_holders()
-    for number in range(first, first + _workers(server)):
-        path = server.folder / _jvms_temporary_folder(settings) / f".ts.sock.{number}"
-        what_to_do = f"give {setting} another port, or name another temporary folder in TMPDIR and TEMP"
-        if owner := holders.get(str(path)):
-            if _is_one_of(ours, owner):
-                continue
-            said = jvm.described(owner)
-            raise ServerError(f"a worker cannot listen on {path}: {said} does; end it, or {what_to_do}")
-        try:
-            _bind_socket(path)
-        except OSError as fault:
-            raise ServerError(f"a worker cannot listen on {path} ({fault.strerror or fault}): {what_to_do}") from None
-
-
 def _is_one_of(ours: Collection[int], owner: psutil.Process | str | None) -> bool:
     return isinstance(owner, psutil.Process) and owner.pid in ours
 
@@ -144,13 +113,6 @@ def _bind(host: str, number: int) -> None:
     with socket.socket(family, kind, protocol) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(address)
-
-
-def _bind_socket(path: Path) -> None:
-    path.unlink(missing_ok=True)  # as the worker does
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(path))
-    path.unlink()
 
 
 def _why(port: Port, fault: OSError, owner: psutil.Process | str | None) -> str:
@@ -192,18 +154,3 @@ def _workers(server: Server) -> int:
         usual = models.get("max-workers", 1)
         return sum(int(node.get("max-workers", usual)) for node in models.values() if isinstance(node, dict))
     return NODES
-
-
-def _jvms_temporary_folder(settings: dict[str, str]) -> Path:
-    named = re.findall(r"-Djava\.io\.tmpdir=(\S+)", settings.get("vmargs", ""))
-    return Path(named[-1] if named else os.environ.get("TEMP") or "/tmp")
-
-
-def _socket_holders() -> dict[str, psutil.Process | str]:
-    """Who listens on which Unix socket, by its path; empty where only root may know (macOS)."""
-    holders: dict[str, psutil.Process | str] = {}
-    with suppress(psutil.AccessDenied):
-        for one in psutil.net_connections("unix"):
-            if one.laddr:
-                holders[str(one.laddr)] = jvm.process_of(one.pid)
-    return holders

@@ -1,6 +1,6 @@
 """Registers the workflow with a running TorchServe, and says ready only after a film has gone through.
 
-python -m workflows.register
+python -m workflows.register      # a TorchServe that was started by hand; the gateway does this itself
 """
 
 import argparse
@@ -15,10 +15,11 @@ from handlers.report import Refusal, Report, parse_answer
 from workflows import command_line, dag_executor, torchserve
 from workflows.active import WORKFLOW, Active
 from workflows.server import Server, ServerError
-from workflows.sums import WrongSum, check_sums
+from workflows.store import check_archives, deploy
 
 LOAD_LIMIT = 300.0
 """Seconds until both models must be loaded."""
+LOADING = "loading the two models; a worker takes 5 to 15 s ..."
 PROBES, PROBE_LIMIT = 3, 30.0
 """Films that are tried, and the seconds that each may take."""
 
@@ -30,16 +31,14 @@ def register(server: Server, workflow: str | None = None) -> None:
         ServerError: archives are missing or altered, a worker does not start, or the film comes back without a report.
     """
     name = workflow or Active.of(server).name()
-    check_archives(server, name)
+    check_archives(server.store, name)
     dag_executor.install(server.folder)
     process = torchserve.wait_until_up(server)
-    print("loading the two models; a worker takes 5 to 15 s ...", flush=True)
     with torchserve.cause_of_end(server, process):
         _load(server, name)
         answer = _first_answer(server, name)
     if isinstance(answer, Refusal):
         raise ServerError(f"the server is up, but a blank film was refused: {answer.error.message}")
-    print(f"ready: POST {server.inference}/wfpredict/{name}", flush=True)
 
 
 def predict(server: Server, film: bytes, workflow: str | None = None, timeout: float = 120.0) -> Report | Refusal:
@@ -78,28 +77,6 @@ def _first_answer(server: Server, name: str) -> Report | Refusal:
     raise AssertionError("unreachable")
 
 
-def archives_of(workflow: str) -> tuple[str, str, str]:
-    """The names of a workflow's three files: those of ``chest_xray_TAG`` end in ``_TAG`` (``workflows.roll``)."""
-    tag = workflow.removeprefix(WORKFLOW)
-    return f"binary{tag}.mar", f"disease{tag}.mar", f"{workflow}.war"
-
-
-def check_archives(server: Server, workflow: str) -> dict[str, str]:
-    """The sha256 of a workflow's three files, by name.
-
-    Raises:
-        ServerError: one is missing, or is not what 'make archive' wrote.
-    """
-    names = archives_of(workflow)
-    missing = [name for name in names if not (server.store / name).exists()]
-    if missing:
-        raise ServerError(f"{server.store} lacks {', '.join(missing)}: run 'make archive' first")
-    try:
-        return check_sums(server.store, names)
-    except WrongSum as fault:
-        raise ServerError(str(fault)) from None
-
-
 def probe_film() -> bytes:
     """A grey wedge as PNG: a readable film that shows nothing."""
     buffer = BytesIO()
@@ -110,7 +87,14 @@ def probe_film() -> bytes:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m workflows.register") -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--server", type=Path, default=Path(), metavar="DIR", help="folder the server was started in")
-    register(Server.of_folder(parser.parse_args(arguments).server))
+    server = Server.of_folder(parser.parse_args(arguments).server)
+    with torchserve.held(server):
+        torchserve.wait_until_up(server)
+        if not server.call("GET", f"{server.management}/workflows/{WORKFLOW}", "management").is_success:
+            deploy(server)  # what it serves already stays as it is
+        print(LOADING, flush=True)
+        register(server)
+    print(f"ready: POST {server.inference}/wfpredict/{Active.of(server).name()}", flush=True)
 
 
 if __name__ == "__main__":

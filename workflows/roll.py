@@ -4,16 +4,15 @@
     python -m workflows.roll --back                       # to the pair before
     python -m workflows.roll --retire chest_xray_1a2b3c4d # ends a pair that is not served any more
 
-The new pair's files are copied into the server's store under a name of their own, ``chest_xray_`` and 8 digits of
+The new pair's files are copied into the live store under a name of their own, ``chest_xray_`` and 8 digits of
 their sha256; it is registered beside the old one, reads one film, and only then gets the films. Both pairs are in
 memory until one is retired. A film that is being read stays with the pair that it was sent to.
 """
 
 import argparse
 import hashlib
-import shutil
-import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -22,13 +21,11 @@ from workflows import command_line
 from workflows.active import NAME, WORKFLOW, Active
 from workflows.archivers import run_archiver
 from workflows.files.atomic import scratch_folder
-from workflows.register import LOAD_LIMIT, archives_of, register
-from workflows.serve import note_running
+from workflows.register import LOAD_LIMIT, LOADING, register
 from workflows.server import Server, ServerError
-from workflows.sums import WrongSum, check_sums, new_sums, sha256_of, write_sums
+from workflows.store import CARD, archives_of, card_of, check_pair, copy
+from workflows.sums import place, write_sums
 from workflows.torchserve import held
-
-PAIR = ("binary.mar", "disease.mar")
 
 
 def roll(server: Server, store: Path) -> str:
@@ -70,41 +67,35 @@ def retire(server: Server, name: str) -> None:
         answer = server.call("DELETE", f"{server.management}/workflows/{name}", "management", timeout=LOAD_LIMIT)
         if not answer.is_success:
             raise ServerError(f"{name} was not ended: {answer.text.strip()}")
-        if name != WORKFLOW:  # its archives are 'make archive''s own
-            for archive in archives_of(name):
-                (server.store / archive).unlink(missing_ok=True)
+        if name != WORKFLOW:  # what a start deploys
+            for file in (*archives_of(name), card_of(name)):
+                (server.store / file).unlink(missing_ok=True)
             write_sums(server.store, {})
     print(f"retired: {name}", flush=True)
 
 
 def _switch(server: Server, name: str) -> str:
+    print(LOADING, flush=True)
     register(server, name)
     Active.of(server).set(name)
-    note_running(server)
     print(f"served now: {name}", flush=True)
     return name
 
 
 def _copy(store: Path, into: Path) -> str:
-    """Copies a store's pair under its own names, with a workflow to match."""
-    try:
-        sums = check_sums(store, (*PAIR, f"{WORKFLOW}.war"))
-    except WrongSum as fault:
-        raise ServerError(str(fault)) from None
-    name = f"{WORKFLOW}_{hashlib.sha256(''.join(sums.values()).encode()).hexdigest()[:8]}"
+    """Copies a store's pair and its card under its own names, with a workflow to match."""
+    sums = check_pair(store)
+    name = f"{WORKFLOW}_{hashlib.sha256(''.join(sums[one] for one in archives_of(WORKFLOW)).encode()).hexdigest()[:8]}"
     pair = archives_of(name)[:2]
+    names = dict(zip((*pair, card_of(name)), (*archives_of(WORKFLOW)[:2], CARD), strict=True))
     with scratch_folder(into / name) as scratch:
-        made = [Path(shutil.copy(store / old, scratch / new)) for old, new in zip(PAIR, pair, strict=True)]
-        if [sha256_of(path) for path in made] != [sums[old] for old in PAIR]:
-            raise ServerError(f"the archives of {store} changed while they were copied; run this again")
-        made.append(_workflow(store / f"{WORKFLOW}.war", name, pair, scratch))
-        with new_sums(into, {path.name: sha256_of(path) for path in made}):
-            for path in made:
-                path.replace(into / path.name)
+        copy(store, sums, {new: old for new, old in names.items() if old in sums}, scratch)
+        _workflow(store / f"{WORKFLOW}.war", name, pair, scratch)
+        place([path for path in scratch.iterdir() if path.name in (*archives_of(name), card_of(name))], into)
     return name
 
 
-def _workflow(war: Path, name: str, pair: tuple[str, str], scratch: Path) -> Path:
+def _workflow(war: Path, name: str, pair: tuple[str, str], scratch: Path) -> None:
     """The same workflow under another name and with other archives; its batch sizes and delays stay."""
     with zipfile.ZipFile(war) as packed:
         spec = yaml.safe_load(packed.read(f"{WORKFLOW}.yaml"))
@@ -118,31 +109,25 @@ def _workflow(war: Path, name: str, pair: tuple[str, str], scratch: Path) -> Pat
         *("--workflow-name", name, "--spec-file", scratch / f"{name}.yaml"),
         *("--handler", scratch / "no_functions.py", "--export-path", scratch),
     )
-    return scratch / f"{name}.war"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m workflows.roll") -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m workflows.roll", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--store", type=Path, metavar="DIR", help="with the new pair, as 'make archive' writes it")
     what.add_argument("--back", action="store_true", help="to the pair before")
     what.add_argument("--retire", metavar="NAME", help="end this workflow")
     parser.add_argument("--server", type=Path, default=Path(), metavar="DIR", help="folder the server was started in")
-    chosen = parser.parse_args()
-    try:
-        server = Server.of_folder(chosen.server)
-        if chosen.store:
-            roll(server, chosen.store)
-        elif chosen.back:
-            back(server)
-        else:
-            retire(server, chosen.retire)
-    except ServerError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return fault.exit_code
-    return 0
+    chosen = parser.parse_args(arguments)
+    server = Server.of_folder(chosen.server)
+    if chosen.store:
+        roll(server, chosen.store)
+    elif chosen.back:
+        back(server)
+    else:
+        retire(server, chosen.retire)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ can write this file too. ``sha256sum -c sha256sums`` in the store checks the sam
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from workflows.files.atomic import written
+from workflows.server import ServerError
 
 SUMS_FILE = "sha256sums"
 
 
-class WrongSum(Exception):
-    """An archive is not the one whose sum was written."""
+class WrongSum(ServerError):
+    """An archive is missing, or is not the one whose sum was written."""
 
 
 def sha256_of(path: Path) -> str:
@@ -54,16 +55,26 @@ def new_sums(store: Path, sums: dict[str, str]) -> Iterator[None]:
         yield
 
 
-def check_sums(store: Path, names: tuple[str, ...]) -> dict[str, str]:
+def place(made: Sequence[Path], store: Path) -> list[Path]:
+    """Moves files from a folder on the store's disk into the store: all of them and their sums, or none.
+
+    Raises:
+        NotWritten: there is no space for the sums.
+    """
+    with new_sums(store, {path.name: sha256_of(path) for path in made}):
+        return [path.replace(store / path.name) for path in made]
+
+
+def check_sums(store: Path, names: Sequence[str]) -> dict[str, str]:
     """The sums of these files, which are as they were written.
 
     Raises:
         WrongSum: one is not, or has no sum.
     """
+    if missing := [name for name in names if not (store / name).exists()]:
+        raise WrongSum(f"{store} lacks {', '.join(missing)}: run 'make archive' first")
     written = read_sums(store)
     for name in names:
-        if not (store / name).exists():
-            raise WrongSum(f"{store} lacks {name}: run 'make archive' first")
         if name not in written:
             raise WrongSum(f"{store / SUMS_FILE} has no line for {name}: run 'make archive' again")
         if sha256_of(store / name) != written[name]:

@@ -1,6 +1,5 @@
-"""TorchServe's processes: the JVM and its Python workers, started, found and ended."""
+"""TorchServe's processes: the JVM and its Python workers, started as children of this process, found and ended."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -12,9 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from filelock import FileLock
 
+import workflows
 from workflows import java, jvm, ports
-from workflows.files.atomic import write_text
 from workflows.server import (
     CONFIG_FILE,
     KEY_FILE,
@@ -26,9 +26,10 @@ from workflows.server import (
     read_settings,
 )
 
-TORCHSERVE = str(Path(sys.executable).with_name("torchserve"))
-OURS = "CXR_TORCHSERVE"
-"""Environment variable that holds the server's folder; the JVM hands it to its workers."""
+ROOT = Path(workflows.__path__[0]).parent
+FOREGROUND = "workflows.foreground"
+"""The child's module, by which it is known."""
+Child = subprocess.Popen[bytes]
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 """glibc's allocator for the workers (mallopt(3)). A heap per decoding thread would let memory creep up for hours; and
 activations of some MB, mapped and unmapped at every layer, cost a tenth of a ViT's time in page faults."""
@@ -36,7 +37,7 @@ START_LIMIT = 60.0
 """Seconds until a started TorchServe must answer."""
 EXIT_LIMIT = 2.0
 """Seconds from a JVM's broken connections to its end."""
-LAUNCH_LIMIT = 3.0
+LAUNCH_LIMIT = 5.0
 """Seconds until one that is started by hand must be seen."""
 NO_CAUSE = (
     " ",
@@ -51,8 +52,8 @@ NO_CAUSE = (
 """Beginnings of lines that say nothing of why it ended: a trace's frames, and what it always says."""
 LAST_LINES = 8
 """Of the others, that are shown."""
-END_LIMIT = 20.0
-"""Seconds for the JVM to end its workers and itself."""
+END_LIMIT = 60.0
+"""Seconds for TorchServe to end, before it is killed: three times what its own child gives it."""
 
 
 def require_startable(server: Server) -> None:
@@ -62,46 +63,66 @@ def require_startable(server: Server) -> None:
         ServerError: no Java that will do, or a port that another program has.
     """
     java.require_java()
-    ours = {process.pid for process in running(server)}
-    ports.require_free(ports.of_torchserve(server), ours)
-    ports.require_free_sockets(server, ours)
+    ports.require_free(ports.of_torchserve(server), {process.pid for process in running(server)})
 
 
-def start(server: Server) -> None:
-    """Ends the TorchServe of this folder where one runs, starts it anew, and waits until it answers.
+def start(server: Server) -> Child:
+    """Starts TorchServe anew as a child of this process, and returns when it answers. It ends when this process ends.
 
     Raises:
         ServerError: the machine lacks what it needs (then the one that runs goes on), or it ends, or does not answer.
     """
+    child = launch(server)
+    try:
+        wait_until_started(server, child)
+    except BaseException:
+        stop(child)
+        raise
+    return child
+
+
+def launch(server: Server) -> Child:
+    """Ends the TorchServe of this folder where one runs, and starts another; ``wait_until_started`` waits for it.
+
+    Raises:
+        ServerError: the machine lacks what it needs; then the one that runs goes on.
+    """
     require_startable(server)
     end(server)
-    (server.folder / KEY_FILE).unlink(missing_ok=True)
     # TS_CONFIG_FILE and its like would override config.properties.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    environment = {
-        **MALLOC,
-        **environment,
-        "JAVA_HOME": str(java.home().absolute()),
-        OURS: str(server.folder.resolve()),
-    }
-    _remove_broken_pid_file()
-    # The JVM outlives this process: it must hold neither our output nor our terminal's Ctrl-C.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
     with _console(server).open("w") as output:
-        subprocess.run(
-            [TORCHSERVE, "--start", "--ncs", "--ts-config", CONFIG_FILE],
-            cwd=server.folder,
-            env=environment,
+        return subprocess.Popen(
+            [sys.executable, "-m", FOREGROUND, str(server.folder.resolve()), str(os.getpid())],
+            cwd=ROOT,
+            env={**MALLOC, **inherited, "JAVA_HOME": str(java.home().absolute())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            check=False,
+            start_new_session=True,  # a terminal's Ctrl-C is its parent's to act on
         )
-    started = jvm.search(server.folder)
-    if not started:
-        raise _other_torchserve(server) or ended(server)
-    jvm.note(server.folder, started[0])
-    wait_until_up(server, started[0])
+
+
+def wait_until_started(server: Server, child: Child) -> None:
+    """Returns when the TorchServe of ``launch`` answers.
+
+    Raises:
+        ServerError: it ends, or does not answer.
+    """
+    while child.poll() is None:
+        with suppress(psutil.Error):
+            if started := [one for one in psutil.Process(child.pid).children() if jvm.is_jvm(one)]:
+                jvm.note(server.folder, started[0])
+                wait_until_up(server, started[0])
+                return
+        time.sleep(0.05)
+    raise ended(server)
+
+
+def stop(child: Child) -> None:
+    """Ends what ``start`` has started, and waits until nothing of it is left."""
+    child.terminate()
+    child.wait()
 
 
 def wait_until_up(server: Server, seen: psutil.Process | None = None) -> psutil.Process:
@@ -128,7 +149,7 @@ def wait_until_up(server: Server, seen: psutil.Process | None = None) -> psutil.
             waited = time.monotonic() - began
             if seen is not None and not jvm.runs(seen):
                 raise ended(server, seen) from None
-            if seen is None and waited > LAUNCH_LIMIT and not _comes(server):
+            if seen is None and waited > LAUNCH_LIMIT:
                 raise ServerDown(f"no TorchServe runs in {server.folder.resolve()}, and {fault}") from None
             if waited > START_LIMIT:
                 raise ServerDown(
@@ -174,105 +195,57 @@ def setting_meant(server: Server, words: str) -> str:
 
 
 def end(server: Server) -> None:
-    """Ends the JVM and its workers, those that a killed JVM has left too, and waits until they have gone."""
-    processes = running(server)
-    unpacked = [*map(Path, _noted(server)), *_workers_folders(server)]
-    for process in processes:
-        if jvm.is_jvm(process):  # it ends its workers
-            process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=END_LIMIT if any(map(jvm.is_jvm, processes)) else 0)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=END_LIMIT)
-    for folder in unpacked:
-        shutil.rmtree(folder, ignore_errors=True)
-    _note(server).unlink(missing_ok=True)
+    """Ends the TorchServe of this folder, whoever started it, and waits until it has gone."""
+    for process in _jvms(server):
+        first = _parent(process) or process
+        processes = [first, *_tree(process)]
+        with suppress(psutil.NoSuchProcess):
+            first.terminate()
+        psutil.wait_procs([first], timeout=END_LIMIT)
+        for one in processes:  # the first has ended the others, unless it was killed
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(processes, timeout=END_LIMIT)
     jvm.forget(server.folder)
     (server.folder / KEY_FILE).unlink(missing_ok=True)
 
 
 def running(server: Server) -> list[psutil.Process]:
-    """The JVM that was started in the server's folder, by hand or by us, and its workers, with or without their JVM."""
-    folder = server.folder.resolve()
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if jvm.is_jvm(process) and jvm.works_in(process, folder):
-                found += [process, *process.children(recursive=True)]
-            elif process.environ().get(OURS) == str(folder):
-                found.append(process)
-        except psutil.Error:  # it has gone, or is another user's
-            continue
-    return list(dict.fromkeys(found))
+    """The JVM of this folder, started by hand or as a child of ours, and its workers."""
+    return [one for process in _jvms(server) for one in _tree(process)]
 
 
-@contextmanager
-def held(server: Server) -> Iterator[None]:
-    """One process at a time starts or ends a server; another waits here until that one is done."""
+def is_left_over(server: Server) -> bool:
+    """Whether one runs that ``start`` has started and whose parent was killed: nobody would end it."""
+    return any(jvm.was_noted(server.folder, process) and _parent(process) is None for process in _jvms(server))
+
+
+def held(server: Server) -> FileLock:
+    """One process at a time starts a server or changes its store; another waits here until that one is done."""
     logs = server.folder / "logs"
     logs.mkdir(exist_ok=True)
-    with (logs / "torchserve.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return FileLock(logs / "torchserve.lock")
 
 
-def remember_unpacked(server: Server) -> None:
-    """Notes where the workers' archives are unpacked: TorchServe leaves them in the temporary folder when it ends."""
-    folders = {str(folder) for folder in _workers_folders(server)} | set(_noted(server))
-    write_text(_note(server), "".join(f"{folder}\n" for folder in sorted(folders)))
+def _jvms(server: Server) -> list[psutil.Process]:
+    return [process for process in jvm.of_folder(server.folder) if jvm.is_jvm(process)]
 
 
-def _workers_folders(server: Server) -> list[Path]:
-    """Of those in ``.../models/``: a worker's working directory is its unpacked archive."""
-    folders = []
-    for process in running(server):
-        with suppress(psutil.Error):
-            folders.append(Path(process.cwd()))
-    return [folder for folder in folders if folder.parent.name == "models" and (folder / "MAR-INF").exists()]
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return [process]
+
+
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    """The ``workflows.foreground`` that has started a JVM."""
+    with suppress(psutil.Error):
+        parent = process.parent()
+        if parent is not None and FOREGROUND in parent.cmdline():
+            return parent
+    return None
 
 
 def _console(server: Server) -> Path:
     """What the JVM says outside its log: why it does not start, above all."""
     return server.folder / "logs" / "console.log"
-
-
-def _comes(server: Server) -> bool:
-    """Whether a ``torchserve --start`` of this folder is on its way to its JVM, or has come to it by now."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            launcher = "torchserve" in (Path(word).name for word in process.cmdline()[:3])
-            if launcher and jvm.works_in(process, server.folder):
-                return True
-    return bool(jvm.of_folder(server.folder))
-
-
-def _other_torchserve(server: Server) -> ServerError | None:
-    """TorchServe starts once for each temporary folder, whatever its ports."""
-    if "already running" not in _console(server).read_text(errors="replace"):
-        return None
-    said = jvm.described(jvm.process_of(int(_pid_file().read_text())))
-    return ServerError(
-        f"{said} runs already, and a temporary folder can have one only ({_pid_file()}): end it, or give this one its "
-        f"own ports in {CONFIG_FILE}, and its own TMPDIR and TEMP"
-    )
-
-
-def _remove_broken_pid_file() -> None:
-    """An empty one, of a full disk say, would end TorchServe's start in a traceback."""
-    with suppress(FileNotFoundError):
-        if not _pid_file().read_text(errors="replace").strip().isdecimal():
-            _pid_file().unlink()
-
-
-def _pid_file() -> Path:
-    """TorchServe's, which is in the way of another TorchServe with the same temporary folder."""
-    folders = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    return Path(next((folder for folder in folders if folder and Path(folder).is_dir()), "/tmp")) / ".model_server.pid"
-
-
-def _noted(server: Server) -> list[str]:
-    return _note(server).read_text().splitlines() if _note(server).exists() else []
-
-
-def _note(server: Server) -> Path:
-    return server.folder / "logs" / "unpacked"

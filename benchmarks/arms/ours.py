@@ -20,11 +20,12 @@ from benchmarks.load import Target
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
 from handlers.report import Report, parse_answer
-from training.archive import pack_model, place
+from training.archive import pack_model
+from workflows import torchserve as engine
 from workflows.active import WORKFLOW
-from workflows.register import predict, probe_film
-from workflows.serve import serve
+from workflows.register import predict, probe_film, register
 from workflows.server import Server, ServerError
+from workflows.sums import place
 
 WORKFLOWS = ROOT / "workflows"
 CONTENT = "application/octet-stream"
@@ -38,7 +39,7 @@ class Workflow(torchserve.TorchServeArm):
 
     def start(self, share: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        store, scratch = folder / "model_store", folder / "scratch"
+        store, scratch = folder / "model_store" / "live", folder / "scratch"
         store.mkdir(parents=True)
         scratch.mkdir()
         stages = [share / stage for stage in ("binary", "disease")]
@@ -49,8 +50,8 @@ class Workflow(torchserve.TorchServeArm):
         torchserve.configure(folder)
         self._server = Server.of_folder(folder)
         try:
-            with torchserve.environment(folder):
-                serve(self.server)
+            engine.start(self.server)
+            register(self.server)
         except ServerError as fault:
             raise ArmError(str(fault)) from fault
 
@@ -108,7 +109,7 @@ class Gateway(Arm):
         (self._port,) = free_ports(1)
         arguments: dict[str, object] = {"port": self._port, "server": self._workflow.server.folder, "secrets": secrets}
         arguments["restart_after"] = 600  # a full queue must not look like a server that has to be started anew
-        with torchserve.environment(self._workflow.server.folder), (folder / "log").open("w") as log:
+        with (folder / "log").open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", *(f"--{name}={value}" for name, value in arguments.items())],
                 cwd=ROOT,

@@ -1,10 +1,7 @@
-"""A TorchServe with ports, folders and a temporary folder of its own, for the two arms that are workflows."""
+"""A TorchServe with ports and folders of its own, for the two arms that are workflows."""
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -52,21 +49,8 @@ def configure(folder: Path) -> None:
     lines += [f"{key}={value}" for key, value in own.items()]
     text = "\n".join(lines).replace("workflows/log4j2.xml", str(ROOT / "workflows" / "log4j2.xml"))
     (folder / "config.properties").write_text(text + "\n")
-    (folder / "tmp").mkdir()
+    (folder / "model_store" / "live").mkdir(parents=True, exist_ok=True)
     (folder / "logs").mkdir()
-
-
-@contextmanager
-def environment(folder: Path, **more: str) -> Iterator[None]:
-    """TorchServe's pid file and the JVM's unpacked archives go to the folder's own temporary folder."""
-    before = dict(os.environ)
-    os.environ.update({"TMPDIR": str(folder / "tmp"), "TEMP": str(folder / "tmp"), **more})
-    os.environ.pop("TS_CONFIG_FILE", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def pack_workflow(name: str, specification: Path, functions: Path, store: Path) -> Path:

@@ -93,5 +93,5 @@ class Reports:
         if isinstance(answer, Refusal) and answer.fault:
             self._supervisor.failed()
         else:
-            self._supervisor.saw()
+            self._supervisor.succeeded()
         return answer

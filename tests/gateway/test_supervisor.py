@@ -1,7 +1,11 @@
-"""When the gateway takes films: what the supervisor makes of probes, and of films that fail."""
+"""When the gateway takes films: what the supervisor makes of probes, and of films that fail.
+
+How it starts and ends TorchServe: ``test_child.py``.
+"""
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from handlers.report import Refusal
 from tests.gateway.conftest import report_of
 from tests.gateway.torchserve_stub import Stub, server_of, started, through
 from workflows.active import Active
+from workflows.server import ServerError
 
 
 @pytest.fixture
@@ -23,12 +28,13 @@ def stub(tmp_path: Path) -> Iterator[Stub]:
         yield one
 
 
-def watched(stub: Stub, work: Callable[[Supervisor], Coroutine[Any, Any, None]], patience: float = 3600) -> None:
+def watched(stub: Stub, work: Callable[[Supervisor], Coroutine[Any, Any, None]], restart_after: float = 3600) -> None:
     async def run(upstream: Upstream) -> None:
-        supervisor = Supervisor(server_of(stub), upstream, Active(stub.folder / "active"), patience)
+        supervisor = Supervisor(server_of(stub), upstream, Active(stub.folder / "active"), restart_after)
         watching = asyncio.create_task(supervisor.run())
         await work(supervisor)
         watching.cancel()
+        await asyncio.wait({watching})
 
     through(stub, run)
 
@@ -57,7 +63,7 @@ def test_ready_only_after_a_film_has_gone_through(stub: Stub) -> None:
     watched(stub, work)
 
 
-def test_a_film_that_fails_is_doubted_by_a_probe_and_not_believed_alone(stub: Stub) -> None:
+def test_a_film_that_fails_makes_a_probe_go_out_and_is_not_believed_alone(stub: Stub) -> None:
     async def work(supervisor: Supervisor) -> None:
         await until(lambda: supervisor.ready)
         probes = len(stub.films)
@@ -86,12 +92,8 @@ FAULT = Refusal.because(500, "InternalError", "a fault").model_dump_json()
 def test_a_worker_that_answers_each_film_with_a_fault_is_not_ready_and_is_started_again(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restarts: list[int] = []
-
-    async def restart(supervisor: Supervisor) -> None:
-        restarts.append(len(stub.films))
-
-    monkeypatch.setattr(Supervisor, "_restart", restart)
+    starts: list[int] = []
+    monkeypatch.setattr(Supervisor, "_bring_up", lambda _: starts.append(len(stub.films)))
     monkeypatch.setattr(module, "RETRY", 0.01)
 
     async def work(supervisor: Supervisor) -> None:
@@ -99,9 +101,9 @@ def test_a_worker_that_answers_each_film_with_a_fault_is_not_ready_and_is_starte
         stub.answer = lambda _: (200, FAULT)
         supervisor.failed()
         await until(lambda: supervisor.state is State.FAILING)
-        await until(lambda: len(restarts) > 0)
+        await until(lambda: len(starts) > 1)
 
-    watched(stub, work, patience=0.1)
+    watched(stub, work, restart_after=0.1)
 
 
 def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub) -> None:
@@ -119,10 +121,33 @@ def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub)
         stub.answer = fail_slowly
         supervisor.failed()
         await until(lambda: len(stub.films) == probes + 1)
-        supervisor.saw()  # a client's film comes back meanwhile
+        supervisor.succeeded()  # a client's film comes back meanwhile
         release.set()
         supervisor.failed()
         await until(lambda: len(stub.films) == probes + 2 or bool(seen.append(supervisor.state)))
 
     watched(stub, work)
     assert set(seen) == {State.READY}
+
+
+def test_starts_that_fail_slowly_come_ever_more_rarely_too(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+    ended: list[float] = []
+
+    def fail(_: Supervisor) -> None:
+        began.append(time.monotonic())
+        time.sleep(0.5)  # longer than any pause
+        ended.append(time.monotonic())
+        raise ServerError("no Java")
+
+    monkeypatch.setattr(Supervisor, "_bring_up", fail)
+    monkeypatch.setattr(module, "RETRY", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.3)
+    stub.answer = lambda _: (500, "a worker died")
+
+    async def work(_: Supervisor) -> None:
+        await until(lambda: len(began) == 5)
+
+    watched(stub, work, restart_after=0)
+    pauses = [begin - end for begin, end in zip(began[1:], ended, strict=False)]
+    assert [pause >= least for pause, least in zip(pauses, (0.1, 0.2, 0.3, 0.3), strict=True)] == [True] * 4

@@ -10,9 +10,10 @@ import pytest
 from benchmarks.arms.torchserve import configure
 from client import read as client
 from client.demo import curl_line
+from gateway import background
+from gateway.settings import parse_settings
 from handlers.report import parse_answer
-from workflows.register import register
-from workflows.serve import serve
+from workflows import register
 from workflows.server import KEY_FILE, Server, ServerDown, ServerError
 
 
@@ -87,12 +88,12 @@ def test_a_server_that_is_not_up_is_said_so(server: Server, film_paths: list[Pat
         Server.of_folder(tmp_path).call("GET", f"{Server.of_folder(tmp_path).inference}/ping", "inference")
 
 
-def test_serving_again_leaves_the_running_server_alone(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = (server.folder / KEY_FILE).read_text()
-    serve(server)
+def test_registering_again_leaves_what_is_served_alone(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    keys, live = (server.folder / KEY_FILE).read_text(), sorted(server.store.iterdir())
+    register.main(["--server", str(server.folder)])
     assert json.loads((server.folder / KEY_FILE).read_text())["API"] == json.loads(keys)["API"]
-    register(server)
-    assert capsys.readouterr().out.count("ready: POST") == 2
+    assert sorted(server.store.iterdir()) == live
+    assert capsys.readouterr().out.splitlines()[-1] == f"ready: POST {server.inference}/wfpredict/chest_xray"
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -112,4 +113,4 @@ def test_only_the_store_s_archives_can_be_registered(server: Server) -> None:
 def test_missing_archives_are_named_before_anything_starts(tmp_path: Path) -> None:
     configure(tmp_path)
     with pytest.raises(ServerError, match=r"lacks binary.mar, disease.mar, chest_xray.war: run 'make archive' first"):
-        serve(Server.of_folder(tmp_path))
+        background.start(parse_settings(["--server", str(tmp_path)]), [])

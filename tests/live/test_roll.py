@@ -12,8 +12,7 @@ from tests.gateway.torchserve_stub import lost
 from training.archive import archive
 from workflows import roll as rolling
 from workflows.active import Active
-from workflows.register import predict, probe_film
-from workflows.serve import serve
+from workflows.register import predict, probe_film, register
 from workflows.server import Server, ServerError
 from workflows.sums import read_sums
 
@@ -36,7 +35,7 @@ def rolled_back(server: Server) -> Iterator[None]:
         active.set("chest_xray")
         rolling.retire(server, name)
     (server.store / "active").unlink(missing_ok=True)
-    serve(server)
+    register(server)
 
 
 def while_films_are_read(server: Server, films: list[bytes], *steps: Callable[[], object]) -> list[list[set[str]]]:
@@ -99,6 +98,7 @@ def test_a_new_pair_in_and_out_loses_no_film(
 
     name = Active.of(server).before()
     assert name is not None
+    assert NEW in (server.store / f"{name}.html").read_text()
     assert predict(server, probe_film(), name).models.binary == NEW
     with pytest.raises(ServerError, match="chest_xray is the one that is served: roll to another pair first"):
         rolling.retire(server, "chest_xray")
@@ -106,7 +106,7 @@ def test_a_new_pair_in_and_out_loses_no_film(
     with pytest.raises(ServerError, match=f"the workflow {name} is not registered"):
         predict(server, probe_film(), name)
     assert not list(server.store.glob(f"*{name.removeprefix('chest_xray_')}*"))
-    assert set(read_sums(server.store)) == {"binary.mar", "disease.mar", "chest_xray.war"}
+    assert set(read_sums(server.store)) == {"binary.mar", "disease.mar", "chest_xray.war", "chest_xray.html"}
     with pytest.raises(ServerError, match="lacks binary_"):
         rolling.back(server)
     assert Active.of(server).name() == "chest_xray"

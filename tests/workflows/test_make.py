@@ -102,14 +102,14 @@ def mine(made: Path) -> Path:
 def test_what_is_packed_is_served_and_never_replaced_by_the_demo(mine: Path, step: str) -> None:
     os.utime(mine / "training" / "configs" / "demo.yaml", (9000, 9000))
     would = make(mine, step, "FILMS=a.png")
-    assert "workflows.serve" in would
+    assert "gateway.background start" in would
     assert "training." not in would
 
 
 def test_the_demo_packs_its_own_pair_again(mine: Path) -> None:
     would = make(mine, "demo")
     assert "training.archive --run runs/sample-demo --precision float32" in would
-    assert would.index("training.archive") < would.index("workflows.serve")
+    assert would.index("training.archive") < would.index("gateway.background start")
 
 
 def test_serving_a_named_run_packs_it_first(mine: Path) -> None:

@@ -3,10 +3,7 @@
 import multiprocessing
 import os
 import re
-import shutil
 import socket
-import stat
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflows.conftest import Holder, change
-from workflows import gateway_process
-from workflows.ports import Port, of_torchserve, require_free, require_free_sockets
-from workflows.serve import require_ports
+from workflows.ports import Port, of_torchserve, require_free
 from workflows.server import Server, ServerError, read_settings
 
 SETTINGS = (
@@ -33,14 +28,8 @@ def port_of(folder: Path, setting: str) -> int:
     return int(read_settings(folder)[setting].rpartition(":")[2])
 
 
-def worker_socket(folder: Path, place: int) -> Path:
-    return folder / "tmp" / f".ts.sock.{port_of(folder, 'initial_worker_port') + place}"
-
-
 def accepted(folder: Path, ours: tuple[int, ...] = ()) -> None:
-    server = Server.of_folder(folder)
-    require_free(of_torchserve(server), ours)
-    require_free_sockets(server, ours)
+    require_free(of_torchserve(Server.of_folder(folder)), ours)
 
 
 def refusal(folder: Path, ours: tuple[int, ...] = ()) -> str:
@@ -53,7 +42,6 @@ def test_free_ports_are_accepted_and_left_free(folder: Path) -> None:
     accepted(folder)
     accepted(folder)
     assert [port.number for port in of_torchserve(Server.of_folder(folder))] == [port_of(folder, it) for it in SETTINGS]
-    assert not list((folder / "tmp").iterdir())
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -73,31 +61,6 @@ def test_a_torchserve_of_another_folder_is_named_by_its_folder(folder: Path, hol
     listen = LISTEN.format(host="127.0.0.1", port=port_of(folder, "inference_address"))
     owner = hold(listen, "org.pytorch.serve.ModelServer", cwd=other)
     assert f"process {owner.pid} (the TorchServe of {other}) does; end it" in refusal(folder)
-
-
-def test_the_gateway_s_port_is_looked_at_before_torchserve_is_started(folder: Path, hold: Holder, free_ports) -> None:
-    (port,) = free_ports(1)
-    os.environ["CXR_PORT"] = str(port)  # the fixture gives the environment back
-    server = Server.of_folder(folder)
-    require_ports(server)
-    owner = hold(LISTEN.format(host="127.0.0.1", port=port))
-    with pytest.raises(
-        ServerError, match=rf"the gateway cannot listen on 127.0.0.1, port {port} .*process {owner.pid}"
-    ):
-        require_ports(server)
-
-
-@pytest.mark.parametrize("port", ["0", "65536", "-1"])
-def test_a_gateway_s_port_that_is_none_is_named(folder: Path, port: str) -> None:
-    os.environ["CXR_PORT"] = port
-    with pytest.raises(ServerError, match=rf"CXR_PORT.* is {port}, and no port: a number from 1 to 65535"):
-        gateway_process.port(Server.of_folder(folder))
-
-
-def test_the_gateway_and_torchserve_with_the_same_port_are_named(folder: Path) -> None:
-    os.environ["CXR_PORT"] = str(port := port_of(folder, "grpc_inference_port"))
-    with pytest.raises(ServerError, match=rf"grpc_inference_port in .* and CXR_PORT are both {port}"):
-        require_ports(Server.of_folder(folder))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -177,46 +140,6 @@ def test_the_port_of_another_user_s_program_is_named_as_such(hold: Holder, free_
     assert "a program of another user does; end it, or give it another port" in as_nobody(require_free, [port], set())
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_worker_s_socket_that_another_program_listens_on_is_named(folder: Path, hold: Holder, place: int) -> None:
-    path = worker_socket(folder, place)
-    owner = hold(f"one = socket.socket(socket.AF_UNIX); one.bind({str(path)!r}); one.listen()")
-    said = refusal(folder)
-    assert f"a worker cannot listen on {path}: process {owner.pid} (" in said
-    assert f"give initial_worker_port in {folder}/config.properties another port" in said
-    assert path.exists()
-    accepted(folder, ours=(owner.pid,))
-
-
-def test_as_many_workers_as_the_workflow_has_are_looked_at(folder: Path, hold: Holder) -> None:
-    with zipfile.ZipFile(folder / "model_store" / "chest_xray.war", "w") as packed:
-        packed.writestr("chest_xray.yaml", "models: {max-workers: 2, binary: {}, disease: {max-workers: 3}}")
-    accepted(folder)
-    path = worker_socket(folder, 4)
-    hold(f"one = socket.socket(socket.AF_UNIX); one.bind({str(path)!r}); one.listen()")
-    assert str(path) in refusal(folder)
-
-
-def test_a_worker_s_socket_that_a_dead_worker_left_is_no_hindrance(folder: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(worker_socket(folder, 0)))
-    accepted(folder)
-
-
-def test_a_worker_s_socket_that_cannot_be_removed_is_named(folder: Path) -> None:
-    worker_socket(folder, 1).mkdir()
-    assert f"a worker cannot listen on {worker_socket(folder, 1)} (" in refusal(folder)
-
-
-def test_a_temporary_folder_that_is_not_there_or_too_deep_is_named(folder: Path, tmp_path: Path) -> None:
-    os.environ["TEMP"] = str(tmp_path / "nowhere")
-    assert "No such file or directory" in refusal(folder)
-    deep = tmp_path / ("deep" * 20)
-    deep.mkdir()
-    os.environ["TEMP"] = str(deep)
-    assert "name another temporary folder in TMPDIR and TEMP" in refusal(folder)
-
-
 def test_workers_without_unix_sockets_have_tcp_ports(folder: Path, hold: Holder) -> None:
     change(folder, use_native_io="false")
     accepted(folder)
@@ -225,20 +148,14 @@ def test_workers_without_unix_sockets_have_tcp_ports(folder: Path, hold: Holder)
     assert f"port {port} (initial_worker_port in" in refusal(folder)
 
 
-def test_a_socket_file_of_another_user_in_a_shared_folder_is_named(folder: Path) -> None:
-    if os.getuid() != 0:
-        pytest.skip("only root can make another user's file")
-    with tempfile.TemporaryDirectory() as name:
-        shared = Path(name)
-        shared.chmod(0o777 | stat.S_ISVTX)
-        shutil.copy(folder / "config.properties", shared)
-        os.environ["TEMP"] = str(shared)
-        path = shared / worker_socket(folder, 0).name
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(str(path))
-        said = as_nobody(require_free_sockets, Server.of_folder(shared), set())
-        assert f"a worker cannot listen on {path} (" in said
-        assert path.exists()
+def test_as_many_workers_as_the_workflow_has_are_looked_at(folder: Path, hold: Holder) -> None:
+    change(folder, use_native_io="false")
+    with zipfile.ZipFile(folder / "model_store" / "live" / "chest_xray.war", "w") as packed:
+        packed.writestr("chest_xray.yaml", "models: {max-workers: 2, binary: {}, disease: {max-workers: 3}}")
+    accepted(folder)
+    port = port_of(folder, "initial_worker_port") + 4
+    hold(LISTEN.format(host="127.0.0.1", port=port))
+    assert f"port {port} (initial_worker_port in" in refusal(folder)
 
 
 def as_nobody(check: Callable[..., None], *arguments: object) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.arms.torchserve import configure
 from tests.workflows.conftest import Holder, change
 from tests.workflows.fake_java import JVM, make_java
 from workflows import jvm, register, torchserve
 from workflows.register import predict
-from workflows.serve import serve
 from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
 
 pytestmark = pytest.mark.timeout(60)
@@ -83,12 +83,13 @@ def asked(server: Server) -> str:
 
 
 def test_it_is_up_when_start_returns(server: Server) -> None:
-    torchserve.start(server)
+    child = torchserve.start(server)
     assert server.alive()
     (process,) = jvm.of_folder(server.folder)
     assert jvm.was_noted(server.folder, process)
     assert torchserve.wait_until_up(server) == process
     torchserve.end(server)
+    assert child.wait() == 0
     assert not server.alive()
     assert not jvm.of_folder(server.folder)
 
@@ -190,27 +191,110 @@ def test_an_old_java_leaves_the_running_server_alone(server: Server, tmp_path: P
     assert server.alive()
 
 
-def test_another_torchserve_with_the_same_temporary_folder_is_named(server: Server, hold: Holder, tmp_path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    owner = hold("", jvm.MAIN_CLASS, cwd=other)
-    (server.folder / "tmp" / ".model_server.pid").write_text(str(owner.pid))
-    said = refusal(server)
-    assert said.startswith(f"process {owner.pid} (the TorchServe of {other}) runs already")
-    assert "its own TMPDIR and TEMP" in said
-    assert not jvm.of_folder(server.folder)
+LEAVES = """
+import subprocess, tempfile
+from pathlib import Path
+Path(tempfile.gettempdir(), "unpacked").write_text("a model")
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+Path("worker").write_text(f"{worker.pid} {tempfile.gettempdir()}")
+listen().serve_forever()
+"""
+"""A TorchServe with a worker and a file in its temporary folder; killed, it leaves both."""
 
 
-@pytest.mark.parametrize("left", ["", "\n", "no number", "12 34", "999999999", str(os.getpid())])
-def test_a_process_id_file_that_was_left_behind_is_no_hindrance(server: Server, left: str) -> None:
-    (server.folder / "tmp" / ".model_server.pid").write_text(left)
+def started(server: Server) -> tuple[torchserve.Child, psutil.Process, psutil.Process, Path]:
+    """The child, its JVM, the worker and the temporary folder of a TorchServe that leaves things behind."""
+    behave(server, LEAVES)
+    child = torchserve.start(server)
+    (process,) = jvm.of_folder(server.folder)
+    worker, temporary = (server.folder / "worker").read_text().split()
+    assert Path(temporary, "unpacked").exists()
+    return child, process, psutil.Process(int(worker)), Path(temporary)
+
+
+@pytest.mark.parametrize("way", ["stopped", "ended", "killed JVM", "JVM that ends"])
+def test_however_it_ends_no_worker_and_no_unpacked_archive_is_left(server: Server, way: str) -> None:
+    child, process, worker, temporary = started(server)
+    if way == "stopped":
+        torchserve.stop(child)
+    elif way == "ended":
+        torchserve.end(server)
+    elif way == "killed JVM":
+        process.kill()
+    else:
+        process.terminate()
+    child.wait()
+    assert not any(map(jvm.runs, (process, worker)))
+    assert not temporary.exists()
+
+
+STARTS = """
+import sys, time
+from pathlib import Path
+from workflows import torchserve
+from workflows.server import Server
+torchserve.start(Server.of_folder(Path(sys.argv[1])))
+print("up", flush=True)
+time.sleep(3600)
+"""
+
+
+def test_it_ends_with_the_process_that_started_it_whatever_ended_that(server: Server) -> None:
+    behave(server, LEAVES)
+    program = [sys.executable, "-c", STARTS, str(server.folder)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        child, *_ = psutil.Process(parent.pid).children()
+        process, worker = torchserve.running(server)
+        temporary = Path((server.folder / "worker").read_text().split()[1])
+        assert worker.parent() == process
+        parent.kill()
+        assert psutil.wait_procs([child, process, worker], timeout=30)[1] == []
+    assert not temporary.exists()
+
+
+def test_what_a_killed_child_leaves_is_known_and_goes_with_the_next_start(server: Server) -> None:
+    child, process, worker, temporary = started(server)
+    assert not torchserve.is_left_over(server)
+    child.kill()
+    child.wait()
+    assert torchserve.is_left_over(server)
+    (server.folder / "behaviour").unlink()
     torchserve.start(server)
+    assert not torchserve.is_left_over(server)
+    assert not any(map(jvm.runs, (process, worker)))
+    assert not temporary.exists()
+
+
+def test_one_that_was_started_by_hand_is_not_left_over(server: Server) -> None:
+    process = start_by_hand(server)
+    torchserve.wait_until_up(server)
+    assert not torchserve.is_left_over(server)
+    torchserve.end(server)
+    process.wait()
+
+
+def test_two_with_one_temporary_folder_do_not_meet(server: Server, tmp_path: Path) -> None:
+    torchserve.start(server)
+    second = tmp_path / "second"
+    second.mkdir()
+    configure(second)
+    torchserve.start(other := Server.of_folder(second))
+    try:
+        assert server.alive()
+        assert other.alive()
+    finally:
+        torchserve.end(other)
     assert server.alive()
 
 
-def test_a_temporary_folder_that_is_none_is_named(server: Server) -> None:
-    os.environ["TEMP"] = str(server.folder / "nowhere")
-    assert "nowhere" in refusal(server)
+def test_a_temporary_folder_that_is_too_deep_for_sockets_is_named(server: Server, tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 20)
+    deep.mkdir()
+    os.environ["TMPDIR"] = str(deep)
+    assert "is too long for the workers' sockets: name a shorter temporary folder in TMPDIR" in refusal(server)
+    assert not list(deep.iterdir())
 
 
 def test_nothing_that_runs_is_said_without_a_minute_s_wait(server: Server) -> None:
@@ -228,18 +312,6 @@ def test_one_that_is_started_by_hand_is_waited_for_and_its_end_noticed(server: S
     with pytest.raises(ServerDown, match="the TorchServe that was started by hand has ended: its cause stands where"):
         torchserve.wait_until_up(server)
     dying.wait()
-
-
-@pytest.mark.usefixtures("looked")
-def test_the_launcher_of_one_by_hand_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchserve, "LAUNCH_LIMIT", 0.0)
-    launcher = server.folder / "torchserve"
-    program = [sys.executable, "-c", JVM, jvm.MAIN_CLASS]
-    launcher.write_text(f"import os\n{WAIT}\nos.execv({sys.executable!r}, {program!r})\n")
-    started = subprocess.Popen([sys.executable, launcher, "--start"], cwd=server.folder)
-    assert torchserve.wait_until_up(server).pid == started.pid
-    started.kill()
-    started.wait()
 
 
 def test_another_program_on_the_port_is_named_at_once(server: Server, hold: Holder) -> None:
@@ -264,20 +336,14 @@ def test_a_server_that_does_not_answer_says_what_it_does_instead(server: Server,
 
 
 def command(server: Server, module: str) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", module, "--server", str(server.folder)]
+    arguments = [sys.executable, "-m", *module.split(), "--server", str(server.folder)]
     return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_commands_say_it_in_a_line(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     (server.folder / "config.properties").write_text("model_store=store\n")
-    for module in ("workflows.serve", "workflows.register", "client.read film.png"):
-        said = subprocess.run(
-            [sys.executable, "-m", *module.split(), "--server", str(server.folder)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    for module in ("gateway", "gateway.background start", "gateway.background stop", "workflows.register"):
+        said = command(server, module)
         assert said.returncode == 1
         assert said.stderr.startswith(f"error: {server.folder}/config.properties has no inference_address")
         assert said.stderr.count("\n") == 1
@@ -286,18 +352,7 @@ def test_the_commands_say_it_in_a_line(server: Server, monkeypatch: pytest.Monke
 def test_a_logs_folder_that_is_none_is_named(server: Server) -> None:
     (server.folder / "logs").rmdir()
     (server.folder / "logs").write_text("a file")
-    os.environ["CXR_SECRETS"] = str(server.folder / "secrets")
-    said = command(server, "workflows.serve")
+    said = command(server, "workflows.register")
     assert said.returncode == 1
     assert re.fullmatch(rf"error: {server.folder}/logs.*: (File exists|Not a directory)\n", said.stderr)
     (server.folder / "logs").unlink()
-
-
-def test_serving_names_the_taken_port_before_anything_starts(server: Server, hold: Holder, monkeypatch) -> None:
-    monkeypatch.setattr("workflows.serve.check_archives", lambda *_: {})
-    port = int(server.management.rpartition(":")[2])
-    owner = hold(f"one = socket.create_server(('127.0.0.1', {port}))")
-    with pytest.raises(ServerError, match=rf"port {port} \(management_address in .*process {owner.pid} "):
-        serve(server)
-    assert asked(server) == ""
-    assert not (server.folder / "logs" / "console.log").exists()

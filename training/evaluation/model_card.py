@@ -11,7 +11,6 @@ import json
 import math
 import re
 import struct
-import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +25,14 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from handlers.findings import FINDINGS
+from training.evaluation.formats import interval, number, percent
+from training.evaluation.metrics import MIN_COUNT, class_mean
+from training.evaluation.thresholds import UNKNOWN
 from workflows import command_line
 from workflows.active import WORKFLOW
+from workflows.command_line import Fault
 from workflows.files.atomic import write_text
-from workflows.register import archives_of
+from workflows.store import CARD, archives_of
 from workflows.sums import sha256_of
 
 NAME = "CXR Cascade"
@@ -43,7 +46,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """Of a model on the hub; any other backbone is a folder of somebody's disk."""
 
 
-class CardError(Exception):
+class CardError(Fault):
     """The archives are missing, or do not say what a card needs; the message says what to do."""
 
 
@@ -70,25 +73,26 @@ class Archive:
     metadata: dict[str, Any]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation.model_card", description=__doc__.splitlines()[0]
-    )
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.evaluation.model_card") -> None:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
     parser.add_argument("--workflow", default=WORKFLOW, help="whose two models (%(default)s)")
     parser.add_argument("--out", type=Path, help="file to write; printed unless told")
-    chosen = parser.parse_args()
-    try:
-        card = model_card(chosen.store, chosen.workflow)
-    except CardError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        return 1
+    chosen = parser.parse_args(arguments)
+    card = model_card(chosen.store, chosen.workflow)
     if chosen.out is None:
         print(card)
-        return 0
-    write_text(chosen.out, card)
-    print(chosen.out)
-    return 0
+    else:
+        write_text(chosen.out, card)
+        print(chosen.out)
+
+
+def write_cards(store: Path) -> list[Path]:
+    """Writes the card of a store's pair into that store, as Markdown and as a page. Raises CardError."""
+    markdown, page = store / "MODEL_CARD.md", store / CARD
+    write_text(markdown, model_card(store))
+    write_text(page, model_card_html(store))
+    return [markdown, page]
 
 
 def model_card(store: Path, workflow: str = WORKFLOW) -> str:
@@ -102,10 +106,7 @@ def model_card(store: Path, workflow: str = WORKFLOW) -> str:
 
 
 def model_card_html(store: Path, workflow: str = WORKFLOW) -> str:
-    """The card as one page that loads nothing else. Raises CardError as ``model_card`` does.
-
-    Both archives are read whole for their sums: keep the page for as long as the files are the same.
-    """
+    """The card as one page that loads nothing else. Raises CardError as ``model_card`` does."""
     body = Markup(_markdown().render(_write(store, workflow)[1]))  # the renderer has escaped it
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     return page.get_template("model_card.html.j2").render(name=NAME, body=body)
@@ -203,7 +204,7 @@ def _results(binary: dict[str, Any], disease: dict[str, Any], data: dict[str, An
 
 def _body(binary: Archive, disease: Archive) -> str:
     metrics = {"binary": binary.metadata["metrics"], "disease": disease.metadata["metrics"]}
-    gate = metrics["binary"]["gate"]
+    gate, site = metrics["binary"]["gate"], binary.metadata["recalibrated"]
     return (
         _templates()
         .get_template("model_card.md.j2")
@@ -224,25 +225,24 @@ def _body(binary: Archive, disease: Archive) -> str:
             errors={
                 split: {
                     "any finding (stage 1)": of["Finding"],
-                    "mean of the 14": _mean_error(list(metrics["disease"]["calibration_error"][split].values())),
+                    "mean of the 14": class_mean(metrics["disease"]["calibration_error"][split], FINDINGS),
                 }
                 for split, of in metrics["binary"]["calibration_error"].items()
             },
+            routed=metrics["disease"]["routed"],
             uncalibrated=[*metrics["binary"]["uncalibrated"], *metrics["disease"]["uncalibrated"]],
+            without_slope=[*metrics["binary"]["without_slope"], *metrics["disease"]["without_slope"]],
+            without_threshold=[
+                name for name in metrics["disease"]["without_threshold"] if site is None or name in site["kept"]
+            ],
+            min_count=MIN_COUNT,
+            unknown=UNKNOWN,
             subgroups=metrics["disease"]["subgroups"],
-            site=binary.metadata["recalibrated"],
+            site=site,
             findings=FINDINGS,
             ways=WAYS,
         )
     )
-
-
-def _mean_error(labels: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """``ece`` and ``brier``, before and after, on average over labels."""
-    return {
-        measure: {way: sum(one[measure][way] for one in labels) / len(labels) for way in ("before", "after")}
-        for measure in ("ece", "brier")
-    }
 
 
 @cache
@@ -255,7 +255,7 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         finalize=_escape,
     )
-    shown = {"area": _area, "share": _share, "percent": _percent, "signed": _signed, "count": _count, "words": _words}
+    shown = {"area": interval, "share": number, "percent": percent, "signed": _signed, "count": _count, "words": _words}
     templates.filters.update(shown, start=_start, precision=_precision)
     return templates
 
@@ -284,22 +284,8 @@ def _escape(value: Any) -> Any:
     return MARKUP.sub(r"\\\g<0>", " ".join(value.split())) if isinstance(value, str) else value
 
 
-def _area(of: dict[str, float | None] | None) -> str:
-    if of is None or of["value"] is None:
-        return "–"
-    return f"{of['value']:.3f}" + ("" if of["low"] is None else f" ({of['low']:.3f}–{of['high']:.3f})")
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}"
+    return number(value, 4, "+")
 
 
 def _count(value: int) -> str:

@@ -1,11 +1,13 @@
 """The example's design as an arm of the benchmark."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from benchmarks.arms import tally, torchserve
@@ -24,7 +26,7 @@ class TorchServeExample(torchserve.TorchServeArm):
 
     def start(self, share: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        store = folder / "model_store"
+        store = folder / "model_store" / "live"
         store.mkdir(parents=True)
         (folder / "tally").mkdir()
         for stage in ("binary", "disease"):
@@ -34,7 +36,7 @@ class TorchServeExample(torchserve.TorchServeArm):
         self._server = Server.of_folder(folder)
         own = {"PAIR": str(share), "PYTHONPATH": str(ROOT), tally.FOLDER: str(folder / "tally")}
         try:
-            with torchserve.environment(folder, **own):
+            with patch.dict(os.environ, own):
                 engine.start(self.server)
             url = f"{self.server.management}/workflows?url={NAME}.war&workflow_name={NAME}"
             response = self.server.call("POST", url, "management", timeout=START_LIMIT)
