@@ -54,7 +54,7 @@ def test_a_form_without_a_good_boundary_is_refused(small: Gateway, torchserve: S
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:MalformedForm")
 
 
-@pytest.mark.parametrize("headers", [b"X: " + b"y" * 100_000, b"X: y\r\n" * 1_000], ids=["long", "many"])
+@pytest.mark.parametrize("headers", [b"X: " + b"y" * 50_000, b"X: y\r\n" * 1_000], ids=["long", "many"])
 def test_a_form_s_headers_are_bounded(small: Gateway, torchserve: StandIn, headers: bytes) -> None:
     answer = small.read(b"--edge\r\n" + headers + b"\r\n\r\nfilm:0.75\r\n" + END, headers=FORM)
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:cxr:MalformedForm")
