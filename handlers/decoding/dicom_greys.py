@@ -29,7 +29,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Table:
-    """A lookup table (PS3.3, C.11.1.1.1): what ``first`` and the values after it become."""
+    """A lookup table (PS3.3, C.11.1.1.1): what ``first`` and the values after it become.
+
+    pydicom's ``apply_voi_lut`` and ``apply_modality_lut`` take the declared bits at their word: they raise on
+    entries beyond them and, the latter, on all but 8 and 16 bits.
+    """
 
     entries: NDArray[np.uint16]
     first: int

@@ -147,7 +147,10 @@ def _jpeg_2000_header(frame: bytes) -> tuple[JpegHeader, bool]:
 
 
 def _run_lengths(frame: bytes, layout: Layout) -> Samples:
-    """PackBits, one segment per byte of a sample, the most significant first (PS3.5, annex G)."""
+    """PackBits, one segment per byte of a sample, the most significant first (PS3.5, annex G).
+
+    By Pillow, which stops at the film's size: pydicom inflates a segment to its end, up to 64 times its bytes.
+    """
     if len(frame) < 64:
         raise RefusedFilm("TruncatedImage", "the RLE frame is cut short")
     rows, columns, width = layout.rows, layout.columns, layout.allocated // 8 * layout.channels
