@@ -167,7 +167,7 @@ def _wait_until_ready(server: Server, settings: Settings, process: psutil.Proces
                 return
             if answer.json()["torchserve"] == State.FAILING:
                 raise ServerError(_last_fault(server, before))
-        time.sleep(0.2)
+        time.sleep(0.5)
     raise ServerError(f"the gateway is not ready after {READY_LIMIT:g} s (see {_log(server)})")
 
 

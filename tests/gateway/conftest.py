@@ -237,9 +237,9 @@ class Gateway:
                 total += float(value)
         return total
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Asks the gateway again and again."""
-        limit = time.monotonic() + PATIENCE
+    def until(self, condition: Callable[[], bool], within: float = PATIENCE) -> None:
+        """Asks the gateway again and again, for so many seconds at most."""
+        limit = time.monotonic() + within
         while time.monotonic() < limit:
             assert self.process.poll() is None, self._log.read_text()
             try:
@@ -247,7 +247,7 @@ class Gateway:
                     return
             except httpx.ConnectError:
                 continue
-        raise AssertionError(f"did not happen within {PATIENCE:g} s: {self.state()}")
+        raise AssertionError(f"did not happen within {within:g} s: {self.state()}")
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""

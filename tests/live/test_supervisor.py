@@ -1,6 +1,6 @@
-"""TorchServe's JVM is gone, and two gateways watch: it is started again once, as it was, and nothing stays behind."""
+"""The gateway is TorchServe's parent: what is killed returns by itself, and what the killed had started is gone."""
 
-import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,70 +8,75 @@ import httpx
 import psutil
 import pytest
 
-from gateway.supervisor import Supervisor
-from gateway.upstream import Upstream
-from tests.gateway.torchserve_stub import lost
-from tests.service import live_torchserve
-from workflows import torchserve
-from workflows.active import Active
+from benchmarks.arms.torchserve import configure
+from tests.gateway.conftest import Gateway
+from training.archive import archive
+from workflows import jvm, torchserve
 from workflows.server import Server
 
 RETURNS_WITHIN = 240.0
 """Seconds, on two cores that others use too."""
+GONE_WITHIN = 60.0
 
 
 @pytest.fixture
-def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A TorchServe that may be damaged."""
-    with live_torchserve(run, tmp_path_factory.mktemp("kept")) as one:
-        yield one
+def server(run: Path, tmp_path: Path) -> Server:
+    """The folder of one that does not run, with a pair that is packed."""
+    folder = tmp_path / "server"
+    archive(run, folder / "model_store", "1.0.0")
+    configure(folder)
+    return Server.of_folder(folder)
 
 
-def jvm(server: Server) -> psutil.Process:
-    (one,) = [process for process in torchserve.running(server) if process.name() == "java"]
-    return one
-
-
-def test_a_killed_jvm_is_started_again_once_and_leaves_nothing_behind(
-    server: Server, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A stranger's environment must not reach the new one.
+@pytest.fixture
+def gateway(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """It starts TorchServe, which a stranger's environment must not reach."""
     monkeypatch.setenv("TS_DISABLE_TOKEN_AUTHORIZATION", "true")
     monkeypatch.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:8080")
     monkeypatch.setenv("TS_CONFIG_FILE", "/nowhere/config.properties")
-    old = torchserve.running(server)
-    assert len(old) == 3
+    one = Gateway(server.folder, tmp_path, ready=False)
+    one.until(lambda: one.get("/health/ready").is_success, RETURNS_WITHIN)
+    yield one
+    one.process.kill()
+    one.process.wait()
 
-    async def kill_and_watch() -> list[int]:
-        upstream = Upstream(server, 64, lost())
-        keepers = [Supervisor(server, upstream, Active.of(server), patience=600) for _ in range(2)]
-        watching = [asyncio.create_task(supervisor.run()) for supervisor in keepers]
-        async with asyncio.timeout(RETURNS_WITHIN):
-            while not all(supervisor.ready for supervisor in keepers):
-                await asyncio.sleep(0.05)
-            jvm(server).kill()
-            for supervisor in keepers:
-                supervisor.failed()
-            while any(supervisor.ready for supervisor in keepers):
-                await asyncio.sleep(0.05)
-            while not any(supervisor.ready for supervisor in keepers):
-                await asyncio.sleep(0.05)
-            first = jvm(server).pid
-            while not all(supervisor.ready for supervisor in keepers):
-                await asyncio.sleep(0.05)
-        for one in watching:
-            one.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        await upstream.aclose()
-        return [first, jvm(server).pid]
 
-    first, last = asyncio.run(kill_and_watch())
-    assert first == last
-    assert not any(process.is_running() for process in old)
-    new = torchserve.running(server)
-    assert len(new) == 3
-    unpacked = server.folder / "tmp" / "models"
-    assert {Path(process.cwd()) for process in new} == {server.folder, *unpacked.iterdir()}
-    refused = http.post(f"{server.inference}/wfpredict/chest_xray", content=b"a film")
-    assert refused.status_code == 400
-    assert "InvalidKeyException" in refused.text
+def running(server: Server) -> tuple[list[psutil.Process], set[Path]]:
+    """TorchServe's processes with the one that started them, and the folders that its workers unpacked."""
+    processes = torchserve.running(server)
+    assert len(processes) == 3
+    parent = processes[0].parent()
+    assert parent is not None
+    return [parent, *processes], {Path(process.cwd()) for process in processes[1:]}
+
+
+def test_a_killed_jvm_is_back_without_anybody_s_help_and_leaves_nothing_behind(
+    gateway: Gateway, server: Server, films: list[bytes]
+) -> None:
+    old, unpacked = running(server)
+    report = gateway.read(films[0])
+    old[1].kill()
+    gateway.until(lambda: gateway.state()["torchserve"] == "restarting", RETURNS_WITHIN)
+    assert gateway.get("/health/live").is_success
+    gateway.until(lambda: gateway.get("/health/ready").is_success, RETURNS_WITHIN)
+    assert gateway.read(films[0]).json() == report.json()
+    assert not any(map(jvm.runs, old))
+    assert not any(folder.exists() for folder in unpacked)
+    new, again = running(server)
+    assert {process.pid for process in new}.isdisjoint(process.pid for process in old)
+    refused = httpx.post(f"{server.inference}/wfpredict/chest_xray", content=b"a film", timeout=60)
+    assert (refused.status_code, refused.json()["type"]) == (400, "InvalidKeyException")
+    assert gateway.stop() == 0
+    assert not any(map(jvm.runs, new))
+    assert not any(folder.exists() for folder in again)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_torchserve_its_workers_and_what_they_unpacked_go_with_the_gateway(
+    gateway: Gateway, server: Server, sent: signal.Signals
+) -> None:
+    processes, unpacked = running(server)
+    gateway.process.send_signal(sent)
+    assert gateway.process.wait(GONE_WITHIN) == (0 if sent is signal.SIGTERM else -sent)
+    assert psutil.wait_procs(processes, timeout=GONE_WITHIN)[1] == []
+    assert not any(folder.parents[1].exists() for folder in unpacked)
