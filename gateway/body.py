@@ -152,7 +152,7 @@ class Form:
     """
 
     def __init__(self, options: dict[bytes, bytes]) -> None:
-        if b"boundary" not in options:
+        if not options.get(b"boundary"):
             raise Problem("MalformedForm", "the form's Content-Type names no boundary")
         self._film = bytearray()
         self._header = self._value = b""

@@ -35,17 +35,9 @@ class Images:
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
-        app.add_api_route(
-            "/v1/films",
-            self.post,
-            methods=["POST"],
-            summary="Show one film",
-            description="One film in, its picture out: what the models get, before it is made square.",
-            response_class=Response,
-            responses={**openapi.RESPONSES, 200: PICTURE},
-            openapi_extra=openapi.REQUEST,
-            dependencies=[openapi.BEARER],
-        )
+        said = "One film in, its picture out: what the models get, before it is made square."
+        answers = {**openapi.RESPONSES, 200: PICTURE}
+        openapi.add_post(app, "/v1/films", self.post, "Show one film", said, response_class=Response, responses=answers)
 
     async def post(self, request: Request) -> Response:
         """The route: 8-bit grey PNG at full resolution; DICOM windowed, dense structures bright.

@@ -1,8 +1,9 @@
 """What ``/docs`` says of the routes under ``/v1``."""
 
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import Query, Security
+from fastapi import FastAPI, Query, Security
 from fastapi.security import HTTPBearer
 
 from gateway.body import FIELD, FORM
@@ -35,8 +36,8 @@ REASONS = {
     "pixels are of one, two or three shades.",
     429: "`QueueFull`: as many films are being read or wait as the server may hold. No byte of the body was read.",
     503: "`Busy`: the film waited too long for those before it. `NotReady`: the models are not up, or the gateway is "
-    "going down. `NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the service, "
-    "without.",
+    "going down. `NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the "
+    "service, without.",
     504: "`DeadlinePassed`: the report took too long.",
 }
 
@@ -85,3 +86,11 @@ REQUEST: dict[str, Any] = {
         },
     },
 }
+
+
+def add_post(
+    app: FastAPI, path: str, endpoint: Callable[..., Any], summary: str, description: str, **differs: Any
+) -> None:
+    """A route that takes films, with what ``/docs`` says of it; ``differs`` are FastAPI's arguments."""
+    common: dict[str, Any] = {"responses": RESPONSES, "openapi_extra": REQUEST, "dependencies": [BEARER]} | differs
+    app.add_api_route(path, endpoint, methods=["POST"], summary=summary, description=description, **common)

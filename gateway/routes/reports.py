@@ -42,17 +42,8 @@ class Reports:
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
-        app.add_api_route(
-            "/v1/reports",
-            self.post,
-            methods=["POST"],
-            summary="Read one film",
-            description="One film in, its report out.",
-            response_model=Report,
-            responses=openapi.RESPONSES,
-            openapi_extra=openapi.REQUEST,
-            dependencies=[openapi.BEARER],
-        )
+        said = "One film in, its report out."
+        openapi.add_post(app, "/v1/reports", self.post, "Read one film", said, response_model=Report)
 
     async def post(self, request: Request, heatmaps: Annotated[str | None, HEATMAPS] = None) -> Response:
         """The route. ``heatmaps`` stands there for ``/docs``; what counts is the whole query.

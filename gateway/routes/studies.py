@@ -79,17 +79,10 @@ class Studies:
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
-        app.add_api_route(
-            "/v1/studies",
-            self.post,
-            methods=["POST"],
-            summary="Read the films of a study",
-            description="Many films in; each one's report or problem out as it is done, and the study summed up.",
-            response_class=Response,
-            responses={**openapi.RESPONSES, 200: LINES},
-            openapi_extra=REQUEST,
-            dependencies=[openapi.BEARER],
-        )
+        said = "Many films in; each one's report or problem out as it is done, and the study summed up."
+        answers = {**openapi.RESPONSES, 200: LINES}
+        differs = {"response_class": Response, "responses": answers, "openapi_extra": REQUEST}
+        openapi.add_post(app, "/v1/studies", self.post, "Read the films of a study", said, **differs)
 
     async def post(self, request: Request) -> Response:
         """The route.
