@@ -50,8 +50,9 @@ def main() -> None:
         out="unused",
         precision="bf16",
         data=DataConfig(),
-        model=ModelConfig(sizes=SMALL if quick else VIT_B_16),
-        optim=OptimConfig(batch_size=batch, epochs=rounds + 1, films_per_epoch=batch * steps),
+        model=ModelConfig(sizes=SMALL if quick else VIT_B_16, drop_path=0.0),
+        # A bare step has no moving average and no clipping, so that the loop has none either.
+        optim=OptimConfig(batch_size=batch, epochs=rounds + 1, films_per_epoch=batch * steps, ema=None, clip=None),
     )
     with tempfile.TemporaryDirectory() as folder:
         training = prepare_on_random_films(config, Path(folder) / "plain", batch * steps)

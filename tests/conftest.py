@@ -58,10 +58,11 @@ def tiny_config(sample: Path, tmp_path_factory: pytest.TempPathFactory):
             stage=stage,
             out=str(out),
             data=DataConfig(folder=str(sample), validation=0.2, cache=str(cache)),
-            model=ModelConfig(sizes=TINY, image_size=32),
-            augment=AugmentConfig(flip=0.0),
+            model=ModelConfig(sizes=TINY, image_size=32, drop_path=0.0),
+            augment=AugmentConfig(crop=1.0),
             optim=OptimConfig(
-                **{"lr": 2e-3, "batch_size": 16, "epochs": epochs, "films_per_epoch": None, "class_weights": False}
+                **{"lr": 2e-3, "batch_size": 16, "epochs": epochs, "warmup": 0.0, "layer_decay": 1.0}
+                | {"ema": None, "clip": None}
                 | optim
             ),
         )

@@ -64,7 +64,7 @@ COMMANDS = {
     ),
     "draw films": ("drawn", "training.sample_data --out {disk}/drawn --films 60 --patients 20"),
     "model card": ("CARD.md", "training.evaluation.model_card --store {disk}/model_store --out {disk}/CARD.md"),
-    "roll": ("model_store/chest_xray_", "workflows.roll --store {packed} --server {disk}"),
+    "roll": ("model_store/live/chest_xray_", "workflows.roll --store {packed} --server {disk}"),
     "make a key": ("secrets/keys.json", "gateway.keys make ward-3 --secrets {disk}/secrets"),
     "revoke a key": ("secrets/keys.json", "gateway.keys revoke first --secrets {disk}/secrets"),
     "make the first key": ("fresh/keys.json", "gateway.keys first --secrets {disk}/fresh"),
@@ -153,7 +153,7 @@ def test_a_new_training_that_finds_no_room_leaves_the_old_one_s_checkpoint(
         shutil.rmtree(old / left)
     disk.fill()
     before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
-    disk.refuse("training.train", "--config", config[0], "--out", old)
+    disk.refuse("training.train", "--config", config[0], "--out", old, "--force")
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from training.fit.config import parse_config
+from training.fit.config import ConfigError, parse_config
 from training.fit.run_folder import best_auc
 from training.train import NonFiniteLoss, checked_films, train
 from workflows import command_line
@@ -46,8 +46,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     try:
         with naming(chosen.out / "sweep.db"):
             study = sweep(read_space(chosen.space), chosen.trials, chosen.out, training)
-    except (ValueError, NonFiniteLoss, OSError) as fault:
-        sys.exit(f"error: {fault}")
     except (StorageInternalError, SQLAlchemyError) as fault:  # locked by another sweep, damaged, on a broken disk
         known = fault if isinstance(fault, DBAPIError) else fault.__cause__
         sys.exit(f"error: {chosen.out / 'sweep.db'}: {known.orig if isinstance(known, DBAPIError) else fault}")
@@ -85,8 +83,11 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
 
     Raises:
         DataError: the data folder cannot be trained on.
+        ConfigError: a key is unknown, is in ``training`` and in ``space``, or a value cannot be meant.
         NonFiniteLoss: as many trials have failed in this call as were to finish.
     """
+    if both := [key for key in space if any(word.split("=")[0] == f"--{key}" for word in training)]:
+        raise ConfigError(f"{', '.join(both)}: searched, and set on the command line too; leave it out of one of them")
     out.mkdir(parents=True, exist_ok=True)
     examples = _overrides({key: _example(of) for key, of in space.items()})
     checked_films(parse_config([*training, f"--out={out / 'check'}", *examples])[0])
@@ -103,9 +104,12 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
 
     def objective(trial: Trial) -> float:
-        chosen = {key: _suggest(trial, key, of) for key, of in space.items()}
-        config, _ = parse_config([*training, f"--out={out / f'trial-{trial.number:03d}'}", *_overrides(chosen)])
-        area = best_auc(train(config))
+        try:
+            chosen = {key: _suggest(trial, key, of) for key, of in space.items()}
+        except ValueError as fault:
+            raise DataError(f"{out / 'sweep.db'} is of another space ({fault}): name another --out") from fault
+        folder = f"--out={out / f'trial-{trial.number:03d}'}"
+        area = best_auc(train(parse_config([*training, folder, *_overrides(chosen)])[0]))
         if area is None:
             raise DataError("validation holds no label with both outcomes: nothing to search by")
         return area
@@ -115,13 +119,13 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
         trial = study.ask()  # Study.optimize would print the traceback of every fault
         try:
             study.tell(trial, objective(trial))
-        except NonFiniteLoss as fault:
-            study.tell(trial, state=TrialState.FAIL)
-            print(f"trial {trial.number} failed: {fault}", file=sys.stderr)
-            failed += 1
         except (DataError, OSError):
             study.tell(trial, state=TrialState.FAIL)
             raise
+        except (NonFiniteLoss, ConfigError) as fault:  # it diverged, or its values do not go together
+            study.tell(trial, state=TrialState.FAIL)
+            print(f"trial {trial.number} failed: {fault}", file=sys.stderr)
+            failed += 1
         write_text(out / "trials.csv", _table(study).to_csv(index=False))
         if failed == trials:
             raise NonFiniteLoss(f"{failed} trials failed, as many as were asked for: narrow the space")

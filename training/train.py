@@ -5,15 +5,22 @@
     python -m training.train --config training/configs/demo.yaml --stage joint --start runs/demo --out runs/joint
     accelerate launch -m training.train ...                  # several GPUs or processes
     python -m training.train ... --resume                    # after a kill: on from the last finished epoch
+    python -m training.train ... --force                     # in place of the run that the folder holds
+
+A run is never replaced untold: without one of the two words a folder that holds one is refused, and with --force what
+is there stays until the first new epoch is done.
 
 A run folder then holds
     checkpoint/     the best epoch by validation AUC (config.json, model.safetensors, training.yaml, data.json)
     state/          what --resume needs
+    finished        all epochs are done, and of which configuration and data
     epochs.jsonl    a line an epoch;  curves.png, tensorboard/  the same, drawn
 """
 
 import json
-import sys
+import os
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,28 +38,39 @@ from tqdm import tqdm
 from transformers import get_scheduler
 from transformers.utils.logging import disable_progress_bar
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.data.films import Films, read_films, refuse_empty
 from training.data.outcomes import describe_outcomes, require_outcomes
 from training.data.pixels import load_pixels
 from training.evaluation.metrics import mean_auc
 from training.fit.augment import augment
 from training.fit.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
-from training.fit.config import TrainConfig, parse_config
+from training.fit.config import TrainConfig, parse_config, save_config
 from training.fit.joint import JointVit
 from training.fit.model import build_model
 from training.fit.optimise import Loss, make_loss, make_optimizer
-from training.fit.run_folder import History, best_auc, start_run, write_epoch, write_state
+from training.fit.run_folder import (
+    FINISHED,
+    History,
+    best_auc,
+    finished_already,
+    load_state,
+    origin_of,
+    read_history,
+    replace_run,
+    write_epoch,
+    write_state,
+)
 from workflows import command_line
-from workflows.files.atomic import naming
+from workflows.command_line import Fault
+from workflows.files.atomic import naming, write_text
 from workflows.files.text_files import DataError
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: a look makes a GPU wait."""
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(Fault):
     """The loss became NaN or infinite."""
 
 
@@ -76,33 +94,39 @@ class Training:
         return self.average or self.model
 
 
-def main() -> None:
-    config, resume = parse_config()
-    try:
-        train(config, resume)
-    except (DataError, NonFiniteLoss, OSError) as fault:
-        sys.exit(f"error: {fault}")
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.train") -> None:
+    train(*parse_config(arguments, prog))
 
 
-def train(config: TrainConfig, resume: bool = False) -> History:
+def train(config: TrainConfig, resume: bool = False, force: bool = False) -> History:
     """Runs all epochs; the best checkpoint by validation AUC stays in ``config.out``. Returns a line per epoch.
 
     Raises:
-        DataError: the data folder cannot be trained on, or its films lack what this stage needs.
+        DataError: the data folder cannot be trained on, its films lack what this stage needs, or ``config.out`` holds a
+            run that is neither to be gone on with nor to be replaced.
         NonFiniteLoss: the loss is no number any more.
         NotWritten: the disk is full; --resume goes on from the last finished epoch.
     """
     disable_progress_bar()  # transformers'; an epoch has one of its own
     out = Path(config.out)
-    accelerator = Accelerator(mixed_precision=config.precision, log_with="tensorboard", project_dir=out / "tensorboard")
+    accelerator = _accelerator(config)
     set_seed(config.seed)
-    films, pixels = _load(config)
+    films = checked_films(config)
+    origin = origin_of(config, films)
+    if finished_already(accelerator, config, origin, resume, force):
+        accelerator.print(f"{config.stage}: finished already, checkpoint in {out / 'checkpoint'}")
+        (out / FINISHED).touch()  # make's sign that this has been looked at
+        return read_history(out)
+    films, pixels = _load(config, films)
     accelerator.print("\n".join(describe_outcomes(films)))
     training = prepare(config, accelerator, films, pixels)
-    history = start_run(accelerator, config, out, resume)
-    with naming(out / "tensorboard"):
-        accelerator.init_trackers("")
-    for epoch in range(len(history), config.optim.epochs):
+    history = load_state(accelerator, out) if resume else []
+    if history:
+        accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
+    if accelerator.is_main_process and not (out / "training.yaml").exists():
+        save_config(config, out / "training.yaml")  # a full disk is noticed before an epoch is spent
+    begun = len(history)
+    for epoch in range(begun, config.optim.epochs):
         set_seed(config.seed + 1000 * (epoch + 1), device_specific=True)  # an epoch's draws depend on its number alone
         training.batches.set_epoch(epoch)  # the sampler's own would be set back to the loader's count
         loss = train_epoch(training, epoch)
@@ -110,17 +134,38 @@ def train(config: TrainConfig, resume: bool = False) -> History:
         area = mean_auc(truth, scores)
         line = {"epoch": epoch + 1, "loss": loss, "validation_loss": validation_loss, "validation_auc": area}
         history.append(line)
+        if epoch == 0 and accelerator.is_main_process:
+            replace_run(config)
         with naming(out / "tensorboard"):
+            if epoch == begun:
+                accelerator.init_trackers("")
             accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
         if accelerator.is_main_process:
             judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
             write_epoch(config, judged, films, history, out)
-        write_state(accelerator, config, history, out)
+        write_state(accelerator, origin, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
     with naming(out / "tensorboard"):
         accelerator.end_training()
+    if accelerator.is_main_process:
+        write_text(out / FINISHED, json.dumps(origin))
     accelerator.print(f"{config.stage}: best validation AUC {best_auc(history)}, checkpoint in {out / 'checkpoint'}")
     return history
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    folder = Path(config.out) / "tensorboard"
+    try:
+        accelerator = Accelerator(mixed_precision=config.precision, log_with="tensorboard", project_dir=folder)
+    except ValueError as fault:
+        raise DataError(f"precision '{config.precision}' cannot be had here: {fault}") from fault
+    if config.optim.batch_size % accelerator.num_processes:
+        raise DataError(
+            f"optim.batch_size is {config.optim.batch_size}, no multiple of the {accelerator.num_processes} processes"
+        )
+    if config.compile and accelerator.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise DataError("compile wants a C++ compiler on a CPU: g++, or the one that CXX names")
+    return accelerator
 
 
 def checked_films(config: TrainConfig) -> Films:
@@ -131,8 +176,8 @@ def checked_films(config: TrainConfig) -> Films:
     return films
 
 
-def _load(config: TrainConfig) -> tuple[Films, NDArray[np.uint8]]:
-    data, films = config.data, checked_films(config)
+def _load(config: TrainConfig, films: Films) -> tuple[Films, NDArray[np.uint8]]:
+    data = config.data
     films, pixels = load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
     refuse_empty(films)  # of films that could not be read
     require_outcomes(films, config.stage)

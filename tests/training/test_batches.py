@@ -44,7 +44,7 @@ def test_class_weights_are_negatives_per_positive() -> None:
 def test_augmentation_keeps_range_and_shape_and_differs_between_films() -> None:
     torch.manual_seed(0)
     films = torch.rand(1, 1, 32, 32).repeat(8, 1, 1, 1)
-    changed = augment(films, AugmentConfig())
+    changed = augment(films, AugmentConfig(crop=1.0, flip=0.5))
     assert changed.shape == films.shape
     assert changed.min() >= 0
     assert changed.max() <= 1
@@ -53,7 +53,7 @@ def test_augmentation_keeps_range_and_shape_and_differs_between_films() -> None:
 
 def test_augmentation_turned_off_changes_nothing_and_flip_mirrors() -> None:
     films = torch.rand(4, 1, 32, 32)
-    off = AugmentConfig(flip=0.0, rotation=0.0, brightness=0.0, contrast=0.0)
+    off = AugmentConfig(crop=1.0, flip=0.0, rotation=0.0, brightness=0.0, contrast=0.0)
     assert torch.allclose(augment(films, off), films, atol=1e-5)
     off.flip = 1.0
     assert torch.allclose(augment(films, off), films.flip(3), atol=1e-5)
@@ -64,7 +64,7 @@ def test_rotation_stays_within_its_angle() -> None:
     side = 101
     line = torch.zeros(64, 1, side, side)
     line[:, :, 10, side // 2] = 1.0  # 40 pixels above the centre
-    turned = augment(line, AugmentConfig(flip=0.0, rotation=10.0, brightness=0.0, contrast=0.0))
+    turned = augment(line, AugmentConfig(crop=1.0, flip=0.0, rotation=10.0, brightness=0.0, contrast=0.0))
     columns = (turned.sum(dim=2)[:, 0] * torch.arange(side)).sum(1) / turned.sum(dim=(1, 2, 3))
     shift = (columns - side // 2).abs()
     assert shift.max() <= 40 * np.sin(np.radians(10)) + 0.5

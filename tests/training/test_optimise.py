@@ -35,6 +35,41 @@ def test_the_learning_rate_decays_from_the_head_down_to_the_patches() -> None:
     assert sorted(held) == sorted(id(one) for one in model.parameters())
 
 
+def test_weight_decay_is_for_the_weights_of_tokens_and_pixels_alone() -> None:
+    model = network()
+    optimizer = make_optimizer(model, OptimConfig(weight_decay=0.05, layer_decay=0.5))
+    decay = {
+        name: next(of["weight_decay"] for of in optimizer.param_groups if any(one is parameter for one in of["params"]))
+        for name, parameter in model.named_parameters()
+    }
+    embeddings, layer = "vit.embeddings.", "vit.layers.0."
+    exempt = ["cls_token", "position_embeddings", "patch_embeddings.projection.bias"]
+    assert {decay[embeddings + name] for name in exempt} == {0.0}
+    assert decay["classifier.bias"] == decay["vit.layernorm.weight"] == decay[f"{layer}mlp.fc1.bias"] == 0.0
+    decayed = [
+        f"{embeddings}patch_embeddings.projection.weight",
+        f"{layer}attention.q_proj.weight",
+        "classifier.weight",
+    ]
+    assert {decay[name] for name in decayed} == {0.05}
+    assert all(value == (0.05 if name in _matrices(model) else 0.0) for name, value in decay.items())
+
+
+def _matrices(model: torch.nn.Module) -> set[str]:
+    """Names of the weights of linear layers and convolutions."""
+    kinds = torch.nn.Linear, torch.nn.Conv2d
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+@pytest.mark.parametrize("name", ["mask_token", "register_tokens", "position_embeddings", "cls_token"])
+def test_what_stands_among_the_tokens_is_exempt_from_weight_decay(name: str) -> None:
+    model = torch.nn.Module()
+    model.register_parameter(name, torch.nn.Parameter(torch.zeros(1, 4, 8)))
+    model.register_parameter("weight", torch.nn.Parameter(torch.zeros(8, 8)))
+    optimizer = make_optimizer(model, OptimConfig(weight_decay=0.05))
+    assert {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups} == {0.0: 1, 0.05: 1}
+
+
 def test_class_weights_multiply_the_positives_alone() -> None:
     logits, targets = torch.tensor([[0.3], [-1.2]]), torch.tensor([[1.0], [0.0]])
     positive, negative = math.log1p(math.exp(-0.3)), math.log1p(math.exp(-1.2))
@@ -76,7 +111,7 @@ def network_like(model: torch.nn.Module) -> torch.nn.Module:
 def test_a_crop_shows_a_part_of_the_film_enlarged() -> None:
     torch.manual_seed(0)
     ramp = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(200, 1, 64, 64)
-    crops = augment(ramp, AugmentConfig(crop=0.25, flip=0.0, rotation=0.0, brightness=0.0, contrast=0.0))
+    crops = augment(ramp, AugmentConfig(crop=0.25, rotation=0.0, brightness=0.0, contrast=0.0))
     widths = crops[:, 0, 32, -1] - crops[:, 0, 32, 0]  # how much of the ramp is left
     assert 0.48 < widths.min() < 0.6
     assert widths.max() <= 1.0

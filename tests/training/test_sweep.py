@@ -8,9 +8,10 @@ import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
-from training.fit.config import save_config
+from training.fit.config import ConfigError, save_config
 from training.sweep import draw_trials, main, print_trials, read_space, sweep
 from training.train import NonFiniteLoss
+from workflows.files.text_files import DataError
 
 SPACE = """
 optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
@@ -69,12 +70,33 @@ def test_a_sweep_in_which_every_trial_diverges_ends_and_says_so(shared, tmp_path
     assert table["state"].tolist() == ["FAIL", "FAIL"]
 
 
-def test_a_key_that_does_not_exist_is_refused_before_anything_is_trained(shared, tmp_path: Path, capsys) -> None:
+def test_a_key_that_does_not_exist_is_refused_before_anything_is_trained(shared, tmp_path: Path) -> None:
     (tmp_path / "typo.yaml").write_text("optim.learning_rate: [1.0e-3]\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(ConfigError, match=r"optim.learning_rate"):
         sweep(read_space(tmp_path / "typo.yaml"), 1, tmp_path / "sweep", shared)
-    assert "optim.learning_rate" in capsys.readouterr().err
     assert not (tmp_path / "sweep" / "sweep.db").exists()
+
+
+def test_a_key_that_is_searched_and_set_is_refused(space, shared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optim.lr: searched, and set on the command line too"):
+        sweep(space, 1, tmp_path / "sweep", [*shared, "--optim.lr=1e-3"])
+
+
+def test_a_trial_whose_values_are_refused_fails_and_the_sweep_goes_on(shared, tmp_path: Path, capsys) -> None:
+    (tmp_path / "space.yaml").write_text("optim.ema: [null, 2.0, 0.9]\n")
+    study = sweep(read_space(tmp_path / "space.yaml"), 2, tmp_path / "sweep", shared)
+    assert len(study.get_trials(states=(TrialState.COMPLETE,))) == 2
+    [failed] = study.get_trials(states=(TrialState.FAIL,))
+    assert failed.params == {"optim.ema": 2.0}
+    assert f"trial {failed.number} failed: optim.ema is 2.0, not in (0, 1)" in capsys.readouterr().err
+
+
+def test_a_sweep_of_another_space_is_not_gone_on_with(shared, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("optim.batch_size: [16, 32]\n")
+    sweep(read_space(tmp_path / "space.yaml"), 1, tmp_path / "sweep", shared)
+    (tmp_path / "space.yaml").write_text("optim.batch_size: [8, 64]\n")
+    with pytest.raises(DataError, match=r"sweep\.db is of another space .*: name another --out"):
+        sweep(read_space(tmp_path / "space.yaml"), 2, tmp_path / "sweep", shared)
 
 
 def test_an_entry_that_is_neither_choice_nor_range_is_named(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.fit.config import ModelConfig
 from training.fit.model import build_model, load_checkpoint
 

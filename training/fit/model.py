@@ -1,15 +1,18 @@
 """``ViTForImageClassification`` with dropout before its linear head."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torchvision.ops import StochasticDepth
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from training.fit.config import ModelConfig, SizesConfig
+from workflows.files.text_files import DataError
 
 
 class DropoutLinear(nn.Linear):
@@ -34,7 +37,7 @@ def build_model(config: ModelConfig, labels: list[str]) -> Any:
     """[B, 3, S, S] normalised float32 -> logits [B, len(labels)].
 
     Raises:
-        ValueError: the backbone's weights do not fit a ViT.
+        DataError: the backbone's weights do not fit a ViT, or its patches the image size.
         OSError: the backbone is neither a folder nor a name that the hub knows.
     """
     if config.sizes is None:
@@ -56,11 +59,13 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> Any:
     """A trained stage, head included, to be trained further.
 
     Raises:
-        ValueError: it was trained at another image size.
+        DataError: it is another network than ``config``'s, dropout and stochastic depth apart.
     """
+    trained, wanted = yaml.safe_load((folder / "training.yaml").read_text())["model"], asdict(config)
+    for key in ("backbone", "sizes", "image_size", "mean", "std"):
+        if trained[key] != wanted[key]:
+            raise DataError(f"{folder} was trained with model.{key} {trained[key]}, not with {wanted[key]}")
     model: Any = ViTForImageClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    if model.config.image_size != config.image_size:
-        raise ValueError(f"{folder} was trained at {model.config.image_size} px, not at {config.image_size}")
     head = model.classifier
     model.classifier = DropoutLinear(head.in_features, head.out_features, config.dropout)
     model.classifier.load_state_dict(head.state_dict())
@@ -101,7 +106,12 @@ def _pretrained(config: ModelConfig) -> Any:
     )
     missing = [name for name in loading["missing_keys"] if not name.startswith("classifier.")]
     if missing:
-        raise ValueError(f"{config.backbone} is not a ViT checkpoint: {len(missing)} weights missing, {missing[:3]} …")
+        raise DataError(f"{config.backbone} is not a ViT checkpoint: {len(missing)} weights missing, {missing[:3]} …")
+    if config.image_size % model.config.patch_size:
+        raise DataError(
+            f"model.image_size is {config.image_size}, no multiple of the patch of {config.backbone}, "
+            f"{model.config.patch_size}"
+        )
     if model.config.image_size != config.image_size:
         _resize_positions(model, config.image_size)
     return model

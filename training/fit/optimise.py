@@ -11,18 +11,31 @@ from training.fit.config import OptimConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+NO_DECAY = ("position_embeddings", "_token", "_tokens")
+"""Ends of the names of what is added to the tokens or stands among them: positions; class, mask and register tokens."""
+
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     """AdamW with layer-wise learning-rate decay (Clark et al., ICLR 2020): the head at ``lr``, a block below at
-    ``lr * layer_decay``, and so on down to the embeddings."""
+    ``lr * layer_decay``, and so on down to the embeddings.
+
+    Weight decay is for the weights that multiply tokens and pixels: biases, norms, positions and the class token are
+    exempt, as in nanoGPT and MAE.
+    """
     depth = max(_height(name, 0) for name, _ in model.named_parameters())
-    groups: dict[int, list[nn.Parameter]] = {}
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault(_height(name, depth), []).append(parameter)
+        exempt = parameter.ndim < 2 or name.endswith(NO_DECAY)
+        groups.setdefault((_height(name, depth), exempt), []).append(parameter)
     return AdamW(
-        [{"params": those, "lr": config.lr * config.layer_decay ** (depth + 1 - at)} for at, those in groups.items()],
-        lr=config.lr,
-        weight_decay=config.weight_decay,
+        [
+            {
+                "params": those,
+                "lr": config.lr * config.layer_decay ** (depth + 1 - height),
+                "weight_decay": 0.0 if exempt else config.weight_decay,
+            }
+            for (height, exempt), those in groups.items()
+        ]
     )
 
 

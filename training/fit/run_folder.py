@@ -1,6 +1,8 @@
 """What a run leaves in its folder, and how it goes on after a kill: every piece appears whole or not at all."""
 
+import hashlib
 import json
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,38 +19,84 @@ from workflows.files.atomic import restore, write_text, written_folder
 from workflows.files.text_files import DataError
 
 History = list[dict[str, Any]]
+Origin = dict[str, Any]
+"""What a run depends on: ``config``, every key but those that say where it lies, and ``data``, a hash."""
+
+FINISHED = "finished"
+"""The file that says of a run that all its epochs are done; it holds the run's origin."""
+STATE = Path("state", "run.json")
+"""The state's own account: the run's origin and its history."""
 
 
-def start_run(accelerator: Accelerator, config: TrainConfig, out: Path, resume: bool) -> History:
-    """Begins anew, or loads the last finished epoch's state; returns the lines of the finished epochs.
+def origin_of(config: TrainConfig, films: Films) -> Origin:
+    """The configuration, and a hash of the films' names, sizes, patients, splits and findings."""
+    table = films.table[["image", "patient", "split"]].assign(size=films.table["path"].map(os.path.getsize))
+    digest = hashlib.sha256(table.to_csv(index=False).encode() + films.diseases.tobytes())
+    return {"config": _placeless(config.resolved()), "data": digest.hexdigest()}
 
-    The checkpoint of an earlier run stays until the first epoch of this one replaces it.
+
+def finished_already(accelerator: Accelerator, config: TrainConfig, origin: Origin, resume: bool, force: bool) -> bool:
+    """Whether ``config.out`` holds this very run, and all of it; nothing is changed there.
 
     Raises:
-        DataError: the state was made with another configuration.
-        NotWritten: the disk is full.
+        DataError: it holds a run, and it was not said what is to become of that one, or it is another than this.
     """
+    out = Path(config.out)
     if accelerator.is_main_process:
-        for folder in (out / "state", *(each / "checkpoint" for each in (out, out / "binary", out / "disease"))):
+        for folder in (out / "state", *(folder / "checkpoint" for folder in folders_of(config))):
             restore(folder)
     accelerator.wait_for_everyone()
-    state: Path = out / "state"
-    history: History = []
-    if resume and state.exists():
-        saved = json.loads((state / "run.json").read_text())
-        if saved["config"] != config.resolved():
-            raise DataError(f"{state} was made with another configuration: start without --resume, or change --out")
-        accelerator.load_state(str(state))
-        history = saved["history"]
-        accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
-    elif accelerator.is_main_process:
-        for left in ("state", "tensorboard"):
-            shutil.rmtree(out / left, ignore_errors=True)
-    if accelerator.is_main_process:
-        save_config(config, out / "training.yaml")
-        _write_lines(history, out)
-    accelerator.wait_for_everyone()
+    finished, state = out / FINISHED, out / STATE
+    held = [path for path in (finished, state, *(each / "checkpoint" for each in folders_of(config))) if path.exists()]
+    if force or not held:
+        return False
+    what = f"{out} holds a run that is {'finished' if finished.exists() else 'not finished'}"
+    remedy = "name another folder with --out (make: another CONFIG), or replace it with --force (make train FORCE=1)"
+    if not resume:
+        raise DataError(f"{what}: go on with it with --resume, {remedy}")
+    known = next((path for path in (finished, state) if path.exists() and path.stat().st_size), None)
+    if known is None:
+        raise DataError(f"{what}, and no state to go on from: {remedy}")
+    earlier = json.loads(known.read_text())
+    if others := _differing(_placeless(earlier["config"]), origin["config"]):
+        raise DataError(f"{what}, of another configuration ({', '.join(others)}): {remedy}")
+    if earlier.get("data", origin["data"]) != origin["data"]:
+        raise DataError(f"{what}, of other films than those that {config.data.folder} holds now: {remedy}")
+    return finished.exists()
+
+
+def load_state(accelerator: Accelerator, out: Path) -> History:
+    """Loads the last finished epoch's state; returns the lines of the finished epochs, none where there is no state.
+
+    Raises:
+        DataError: the state is damaged, or of another version of this project.
+    """
+    if not (out / STATE).exists():
+        return []
+    try:
+        accelerator.load_state(str(out / "state"))
+    except (ValueError, KeyError, RuntimeError) as fault:
+        raise DataError(f"{out / 'state'} cannot be gone on from ({fault}): start anew with --force") from fault
+    history: History = json.loads((out / STATE).read_text())["history"]
     return history
+
+
+def replace_run(config: TrainConfig) -> None:
+    """Ends the life of the run that lies in the new one's folder, whose first epoch is done: it is finished no more."""
+    for folder in (Path(config.out), *folders_of(config)):
+        (folder / FINISHED).unlink(missing_ok=True)
+    save_config(config, Path(config.out) / "training.yaml")
+    shutil.rmtree(Path(config.out) / "tensorboard", ignore_errors=True)
+
+
+def folders_of(config: TrainConfig) -> list[Path]:
+    """Those that get a checkpoint: the run's own, or one for each of a joint run's two networks."""
+    out = Path(config.out)
+    return [out / "binary", out / "disease"] if config.stage == "joint" else [out]
+
+
+def read_history(out: Path) -> History:
+    return [json.loads(line) for line in (out / "epochs.jsonl").read_text().splitlines()]
 
 
 def write_epoch(config: TrainConfig, model: Any, films: Films, history: History, out: Path) -> None:
@@ -57,26 +105,20 @@ def write_epoch(config: TrainConfig, model: Any, films: Films, history: History,
     Raises:
         NotWritten: the disk is full; what was not written is as it was.
     """
-    _write_lines(history, out)
+    write_text(out / "epochs.jsonl", "".join(json.dumps(line) + "\n" for line in history))
     draw_curves(history, f"{config.stage}, {films.folder.resolve().name}", films.synthetic, out / "curves.png")
     if history[-1]["validation_auc"] != best_auc(history):
         return
-    for folder, network in networks_of(config, model, out).items():
+    networks = [model.binary, model.disease] if config.stage == "joint" else [model]
+    for folder, network in zip(folders_of(config), networks, strict=True):
         with written_folder(folder / "checkpoint") as new:
             save_checkpoint(network, config.model, new)
             save_config(config, new / "training.yaml")
             (new / "data.json").write_text(json.dumps({**films.summary(), "epoch": history[-1]}, indent=2))
 
 
-def networks_of(config: TrainConfig, model: Any, out: Path) -> dict[Path, Any]:
-    """The networks that a run saves, by the folder that gets the checkpoint."""
-    if config.stage == "joint":
-        return {out / "binary": model.binary, out / "disease": model.disease}
-    return {out: model}
-
-
-def write_state(accelerator: Accelerator, config: TrainConfig, history: History, out: Path) -> None:
-    """What ``start_run`` resumes from.
+def write_state(accelerator: Accelerator, origin: Origin, history: History, out: Path) -> None:
+    """What ``load_state`` goes on from.
 
     Raises:
         NotWritten: the disk is full; the last state is as it was.
@@ -86,7 +128,7 @@ def write_state(accelerator: Accelerator, config: TrainConfig, history: History,
         [folder] = broadcast_object_list(new)  # each process adds its own random numbers' state
         accelerator.save_state(folder)
         if accelerator.is_main_process:
-            (Path(folder) / "run.json").write_text(json.dumps({"config": config.resolved(), "history": history}))
+            (Path(folder) / STATE.name).write_text(json.dumps({**origin, "history": history}))
         accelerator.wait_for_everyone()
 
 
@@ -95,5 +137,19 @@ def best_auc(history: History) -> float | None:
     return max(areas) if areas else None
 
 
-def _write_lines(history: History, out: Path) -> None:
-    write_text(out / "epochs.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+def _placeless(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Without the keys that say where things lie: a run may be moved, and so may its films."""
+    data = {key: value for key, value in resolved["data"].items() if key not in ("folder", "cache")}
+    return {**{key: value for key, value in resolved.items() if key != "out"}, "data": data}
+
+
+def _differing(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """``optim.lr was 0.001, is 0.002``, a text a key."""
+    texts = []
+    for key in {**now, **earlier}:
+        old, new = earlier.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            texts += _differing(old, new, f"{prefix}{key}.")
+        elif old != new:
+            texts.append(f"{prefix}{key} was {old}, is {new}")
+    return texts
