@@ -1,11 +1,15 @@
 """How many films the gateway holds, and how many of them are read at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 from gateway.problems import Problem
+from gateway.request_context import RequestContext
+from handlers.report import Refusal
+
+Answer = TypeVar("Answer")
 
 
 class Slots:
@@ -18,15 +22,35 @@ class Slots:
     Attributes:
         in_flight: films that have a slot.
         waiting: films that wait for one.
-        tasks: in which films are read.
     """
 
     def __init__(self, number: int, max_wait: float) -> None:
         self.max_wait = max_wait
         self.in_flight = 0
         self.waiting = 0
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[Any]] = set()  # asyncio itself keeps no task alive
         self._free = asyncio.Semaphore(number)
+
+    async def read(self, context: RequestContext, work: Callable[[], Awaitable[Answer | Refusal]]) -> Answer:
+        """What ``work`` makes of a film that has arrived, once it has a slot.
+
+        A film that is being read cannot be recalled: it keeps its slot, and stays admitted, until ``work`` has ended,
+        though its client may have hung up. One whose client hangs up while it waits gives up its turn at once.
+
+        Raises:
+            Problem: Busy; the film is refused; what ``work`` raises.
+        """
+        async with AsyncExitStack() as held:
+            held.enter_context(context.held.pop_all())
+            with context.timed("wait"):
+                await held.enter_async_context(self.slot())
+            reading = asyncio.create_task(_work(context, work, held.pop_all()))
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+        answer = await asyncio.shield(reading)
+        if isinstance(answer, Refusal):
+            raise Problem.of_refusal(answer)
+        return answer
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -50,6 +74,12 @@ class Slots:
         finally:
             self.in_flight -= 1
             self._free.release()
+
+
+async def _work(context: RequestContext, work: Callable[[], Awaitable[Answer]], held: AsyncExitStack) -> Answer:
+    async with held:
+        with context.timed("read"):
+            return await work()
 
 
 class Admission(Slots):

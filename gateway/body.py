@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from gateway.admission import Admission
 from gateway.problems import Problem
-from gateway.request_path import RequestContext
+from gateway.request_context import RequestContext
 from gateway.settings import Settings
 
 FIELD = "data"

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.admission import Admission
 from gateway.logs import LOGGING
 from gateway.problems import Problem
-from gateway.request_path import RequestContext, recorded
+from gateway.request_context import RequestContext
+from gateway.request_path import recorded
 from gateway.settings import Settings
 
 PAUSE = 10

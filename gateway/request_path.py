@@ -6,10 +6,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPMethod
+from typing import NoReturn
 from uuid import uuid4
 
 from fastapi import FastAPI
@@ -21,12 +21,12 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from gateway.admission import Admission, Slots
+from gateway.admission import Admission
 from gateway.keys import Keys
 from gateway.metrics import Metrics
 from gateway.problems import OWN, Problem
+from gateway.request_context import NO_ROUTE, RequestContext
 from gateway.supervisor import Supervisor
-from handlers.report import Refusal
 
 POLLED = ("/health/live", "/health/ready", "/metrics")
 """Asked every few seconds; logged only where the answer is an error."""
@@ -34,8 +34,6 @@ OPEN = frozenset({*POLLED, "/", "/page", "/model", "/docs", "/docs/static", "/do
 """The routes that want no key and are not counted. Any other is closed to strangers, whoever adds it."""
 WITHOUT_MODELS = frozenset({"/v1/films"})
 """The routes that answer while TorchServe does not."""
-NO_ROUTE = "none"
-"""The ``path`` of requests that no route takes: as they were written, they must reach neither log nor metrics."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Of an ``X-Request-ID`` that is taken over; any other is replaced."""
 RETRY_AFTER = 5.0
@@ -43,72 +41,7 @@ RETRY_AFTER = 5.0
 HUNG_UP = 499
 """For the log alone: nobody is there to read it (nginx's number)."""
 
-Answer = TypeVar("Answer")
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class RequestContext:
-    """One request, or one film of a study, until its line in the log is written.
-
-    Attributes:
-        id: the client's X-Request-ID, or a new one.
-        path: of its route, such as ``/v1/reports``.
-        event: ``request``, or ``film`` for one of a study.
-        key: whose key it came with.
-        type: of the problem, where there was one.
-        bytes: of its films.
-        milliseconds: by stage.
-        held: what is given back at its end: that it is admitted.
-    """
-
-    id: str
-    path: str = NO_ROUTE
-    method: str = ""
-    event: str = "request"
-    key: str | None = None
-    status: int | None = None
-    type: str | None = None
-    routed: bool | None = None
-    bytes: int | None = None
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    held: ExitStack = field(default_factory=ExitStack)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Measures a stage."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.milliseconds[stage] = round((time.perf_counter() - began) * 1000.0, 1)
-
-    async def read(self, slots: Slots, work: Callable[[], Awaitable[Answer | Refusal]]) -> Answer:
-        """What ``work`` makes of a film that has arrived, once it has a slot.
-
-        A film that is being read cannot be recalled: it keeps its slot, and stays admitted, until ``work`` has ended,
-        though its client may have hung up. One whose client hangs up while it waits gives up its turn at once.
-
-        Raises:
-            Problem: Busy; the film is refused; what ``work`` raises.
-        """
-        async with AsyncExitStack() as held:
-            held.enter_context(self.held.pop_all())
-            with self.timed("wait"):
-                await held.enter_async_context(slots.slot())
-            reading = asyncio.create_task(self._work(work, held.pop_all()))
-            slots.tasks.add(reading)
-            reading.add_done_callback(slots.tasks.discard)
-        answer = await asyncio.shield(reading)
-        if isinstance(answer, Refusal):
-            raise Problem.of_refusal(answer)
-        return answer
-
-    async def _work(self, work: Callable[[], Awaitable[Answer]], held: AsyncExitStack) -> Answer:
-        async with held:
-            with self.timed("read"):
-                return await work()
 
 
 @contextmanager
@@ -171,7 +104,8 @@ class RequestPath:
         given = headers.get("x-request-id", "")
         context = RequestContext(given if REQUEST_ID.fullmatch(given) else uuid4().hex)
         context = scope.setdefault("state", {}).setdefault("context", context)
-        context.path, context.method = path, scope["method"]
+        context.path = path
+        context.method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "other"
         begun = False
 
         async def send_with_id(message: Message) -> None:
@@ -263,6 +197,8 @@ async def _refuse(_: Request, fault: Exception) -> NoReturn:
     """What the framework itself refuses: no such page, not by this method, or a parameter of the wrong form."""
     if not isinstance(fault, HTTPException):  # its own words quote what the client sent
         raise Problem("MalformedRequest", "a parameter of the request is missing, or not of the form that it must have")
+    if fault.status_code >= 500:
+        raise Problem("InternalError", "a fault in the service")
     type = {404: "NotFound", 405: "MethodNotAllowed"}.get(fault.status_code, "MalformedRequest")
     raise Problem(type, str(fault.detail), headers=fault.headers)
 

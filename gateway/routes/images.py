@@ -47,5 +47,5 @@ class Images:
         """
         read_options(request)
         film = await receive_film(request, self._settings)
-        picture: bytes = await request.state.context.read(self._slots, partial(self._renderers.render, film))
+        picture: bytes = await self._slots.read(request.state.context, partial(self._renderers.render, film))
         return Response(picture, media_type="image/png", headers={"Cache-Control": "no-store"})

@@ -13,7 +13,8 @@ from gateway.admission import Admission
 from gateway.body import read_options, receive_film
 from gateway.metrics import Metrics
 from gateway.problems import Problem
-from gateway.request_path import RETRY_AFTER, RequestContext
+from gateway.request_context import RequestContext
+from gateway.request_path import RETRY_AFTER
 from gateway.routes import openapi
 from gateway.routes.openapi import HEATMAPS
 from gateway.settings import Settings
@@ -62,7 +63,7 @@ class Reports:
         Raises:
             Problem: no report.
         """
-        report = await context.read(self._admission, partial(self._ask_torchserve, film, context.id, options))
+        report = await self._admission.read(context, partial(self._ask_torchserve, film, context.id, options))
         context.routed = report.routed
         route, heatmaps = "routed" if report.routed else "skipped", str("heatmaps" in options).lower()
         self._metrics.films.labels(route, heatmaps).inc()
