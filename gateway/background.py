@@ -122,9 +122,7 @@ def noted(settings: Settings) -> Iterator[None]:
 
 def fingerprint(settings: Settings) -> str:
     """Of the code, the settings and ``config.properties``: what makes another gateway of one that runs."""
-    told = {
-        name: str(value.resolve() if isinstance(value, Path) else value) for name, value in asdict(settings).items()
-    }
+    told = [str(value.resolve()) if isinstance(value, Path) else value for value in asdict(settings).values()]
     digest = hashlib.sha256(json.dumps(told).encode())
     digest.update((settings.server / CONFIG_FILE).read_bytes())
     for package in ("gateway", "handlers", "workflows"):
@@ -144,15 +142,11 @@ def require_ports(server: Server, settings: Settings) -> None:
 
 
 def _end(process: psutil.Process | None) -> None:
-    if process is None:
-        return
     with suppress(psutil.NoSuchProcess):
-        process.terminate()
-        try:
-            process.wait(END_LIMIT)
-        except psutil.TimeoutExpired:  # its TorchServe ends with it
-            process.kill()
-            process.wait(END_LIMIT)
+        if process is not None:
+            process.terminate()
+            if psutil.wait_procs([process], END_LIMIT)[1]:
+                process.kill()  # its TorchServe ends with it
 
 
 def _wait_until_ready(server: Server, settings: Settings, process: psutil.Process, before: int) -> None:
@@ -160,7 +154,7 @@ def _wait_until_ready(server: Server, settings: Settings, process: psutil.Proces
     url, deadline = f"{_address(settings)}/health/ready", time.monotonic() + READY_LIMIT
     while time.monotonic() < deadline:
         if not jvm.runs(process):
-            raise ServerError(f"the gateway has ended (see {_log(server)}): {_last_fault(server, before)}")
+            break
         with suppress(httpx.TransportError):
             answer = httpx.get(url, timeout=5.0, trust_env=False)
             if answer.is_success:
@@ -168,22 +162,21 @@ def _wait_until_ready(server: Server, settings: Settings, process: psutil.Proces
             if answer.json()["torchserve"] == State.FAILING:
                 raise ServerError(_last_fault(server, before))
         time.sleep(0.5)
-    raise ServerError(f"the gateway is not ready after {READY_LIMIT:g} s (see {_log(server)})")
+    how = f"is not ready after {READY_LIMIT:g} s" if jvm.runs(process) else "has ended"
+    raise ServerError(f"the gateway {how} (see {_log(server)}): {_last_fault(server, before)}")
 
 
 def _last_fault(server: Server, before: int) -> str:
     """The last error in its log; a gateway that ends by itself takes its leave in further lines."""
-    with _log(server).open("rb") as log:
+    with _log(server).open(errors="replace") as log:
         log.seek(before)
-        lines = log.read().decode(errors="replace").strip().splitlines()
-    for line in reversed(lines):
-        try:
+        for line in reversed(log.read().splitlines()):
+            if not line.startswith("{"):  # an error before there was a log
+                return line[:1000]
             entry = json.loads(line)
-        except ValueError:  # not the log's: an error before there was one
-            return line[:1000]
-        if isinstance(entry, dict) and entry.get("level") in ("ERROR", "CRITICAL"):
-            return str(entry.get("message"))[:1000]
-    return f"it reads no film (see {_log(server)})"
+            if entry["level"] in ("ERROR", "CRITICAL"):
+                return str(entry["message"])[:1000]
+    return "it said nothing"
 
 
 def _address(settings: Settings) -> str:

@@ -134,6 +134,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         """In a thread: it takes a minute. Where this is cancelled meanwhile, what it has started so far is ended."""
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
         starting = asyncio.ensure_future(asyncio.to_thread(self._bring_up))
         try:
             await asyncio.shield(starting)
@@ -146,7 +147,6 @@ class Supervisor:
             starting.exception()
             raise
         except (ServerError, OSError) as fault:
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
             logger.error("%s", fault, extra={"event": "torchserve_not_started"})
             self._become(State.FAILING, "it could not be started")
         else:

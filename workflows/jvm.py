@@ -21,26 +21,13 @@ EVERY_ADDRESS = ("0.0.0.0", "::")
 def of_folder(folder: Path) -> list[psutil.Process]:
     """The one that was noted, where it still runs; else those that have ``folder`` as their working directory."""
     noted = _noted(folder)
-    return [noted] if noted else search(folder)
-
-
-def search(folder: Path) -> list[psutil.Process]:
-    """The JVMs with ``folder`` as their working directory, started by hand or by us."""
-    return [process for process in psutil.process_iter() if is_jvm(process) and works_in(process, folder)]
+    return [noted] if noted else [one for one in psutil.process_iter() if is_jvm(one) and _works_in(one, folder)]
 
 
 def is_jvm(process: psutil.Process) -> bool:
     """Whether it is any TorchServe's."""
     try:
         return MAIN_CLASS in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def works_in(process: psutil.Process, folder: Path) -> bool:
-    """False where its working directory cannot be seen, too."""
-    try:
-        return Path(process.cwd()) == folder.resolve()
     except psutil.Error:
         return False
 
@@ -64,7 +51,7 @@ def forget(folder: Path) -> None:
 
 
 def was_noted(folder: Path, process: psutil.Process) -> bool:
-    """Whether ``make serve`` has started it: what it says goes to ``logs/console.log`` then."""
+    """Whether ``torchserve.start`` has started it: what it says goes to ``logs/console.log`` then."""
     return _note(folder).exists() and _note(folder).read_text().split()[:1] == [str(process.pid)]
 
 
@@ -124,6 +111,12 @@ def _addresses(host: str) -> set[str]:
         return {host, *(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))}
     except (OSError, UnicodeError):
         return {host}
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.Error):  # its working directory cannot be seen
+        return Path(process.cwd()) == folder.resolve()
+    return False
 
 
 def _noted(folder: Path) -> psutil.Process | None:

@@ -8,21 +8,14 @@ Unix sockets, which lie in a folder of their own. The gateway's is the sixth.
 import errno
 import re
 import socket
-import sys
-import zipfile
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
-import yaml
 
 from workflows import jvm
-from workflows.active import Active
 from workflows.server import CONFIG_FILE, Server, ServerError, read_settings
 
-NODES = 2
-"""Of the workflow, with a worker each unless it says more."""
 LAST = 65535
 
 
@@ -58,10 +51,6 @@ def of_torchserve(server: Server) -> list[Port]:
     for api, usual in (("inference", "7070"), ("management", "7071")):
         host, name = settings.get(f"grpc_{api}_address", "127.0.0.1"), f"grpc_{api}_port"
         found.append((name, host, settings.get(name, usual)))
-    if not _unix_sockets(settings):
-        first = port_number(*_first_worker(server, settings))
-        numbers = range(first, first + _workers(server))
-        found += [("initial_worker_port", "127.0.0.1", str(number)) for number in numbers]
     file = server.folder / CONFIG_FILE
     ports = []
     for name, host, text in found:
@@ -132,25 +121,5 @@ def _split(address: str) -> tuple[str, str]:
     return host, port
 
 
-def _first_worker(server: Server, settings: dict[str, str]) -> tuple[str, str]:
-    """The first worker's port, and what sets it; each worker after it has the next."""
-    return settings.get("initial_worker_port", "9000"), f"initial_worker_port in {server.folder / CONFIG_FILE}"
-
-
-def _unix_sockets(settings: dict[str, str]) -> bool:
-    return _says(settings, "use_native_io") and sys.platform in ("linux", "darwin")
-
-
 def _says(settings: dict[str, str], name: str) -> bool:
     return settings.get(name, "true").lower() == "true"
-
-
-def _workers(server: Server) -> int:
-    """Of the workflow that is served; the least there can be where its file is not there, or is none."""
-    name = Active.of(server).name()
-    with suppress(OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, yaml.YAMLError):
-        with zipfile.ZipFile(server.store / f"{name}.war") as packed:
-            models = yaml.safe_load(packed.read(f"{name}.yaml"))["models"]
-        usual = models.get("max-workers", 1)
-        return sum(int(node.get("max-workers", usual)) for node in models.values() if isinstance(node, dict))
-    return NODES

@@ -56,16 +56,6 @@ END_LIMIT = 60.0
 """Seconds for TorchServe to end, before it is killed: three times what its own child gives it."""
 
 
-def require_startable(server: Server) -> None:
-    """Looks at what a TorchServe of this folder needs from the machine; one that runs may go on meanwhile.
-
-    Raises:
-        ServerError: no Java that will do, or a port that another program has.
-    """
-    java.require_java()
-    ports.require_free(ports.of_torchserve(server), {process.pid for process in running(server)})
-
-
 def start(server: Server) -> Child:
     """Starts TorchServe anew as a child of this process, and returns when it answers. It ends when this process ends.
 
@@ -85,9 +75,10 @@ def launch(server: Server) -> Child:
     """Ends the TorchServe of this folder where one runs, and starts another; ``wait_until_started`` waits for it.
 
     Raises:
-        ServerError: the machine lacks what it needs; then the one that runs goes on.
+        ServerError: no Java that will do, or a port that another program has; then the one that runs goes on.
     """
-    require_startable(server)
+    java.require_java()
+    ports.require_free(ports.of_torchserve(server), {process.pid for process in running(server)})
     end(server)
     # TS_CONFIG_FILE and its like would override config.properties.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import re
 import socket
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,24 +137,6 @@ def test_the_port_of_another_user_s_program_is_named_as_such(hold: Holder, free_
     hold(LISTEN.format(host="127.0.0.1", port=number))
     port = Port("TorchServe", "127.0.0.1", number, "inference_address", "give it another port")
     assert "a program of another user does; end it, or give it another port" in as_nobody(require_free, [port], set())
-
-
-def test_workers_without_unix_sockets_have_tcp_ports(folder: Path, hold: Holder) -> None:
-    change(folder, use_native_io="false")
-    accepted(folder)
-    port = port_of(folder, "initial_worker_port") + 1
-    hold(LISTEN.format(host="127.0.0.1", port=port))
-    assert f"port {port} (initial_worker_port in" in refusal(folder)
-
-
-def test_as_many_workers_as_the_workflow_has_are_looked_at(folder: Path, hold: Holder) -> None:
-    change(folder, use_native_io="false")
-    with zipfile.ZipFile(folder / "model_store" / "live" / "chest_xray.war", "w") as packed:
-        packed.writestr("chest_xray.yaml", "models: {max-workers: 2, binary: {}, disease: {max-workers: 3}}")
-    accepted(folder)
-    port = port_of(folder, "initial_worker_port") + 4
-    hold(LISTEN.format(host="127.0.0.1", port=port))
-    assert f"port {port} (initial_worker_port in" in refusal(folder)
 
 
 def as_nobody(check: Callable[..., None], *arguments: object) -> str:
