@@ -1,1 +1,1 @@
-"""Joins the two models: the workflow's specification, the server's life, and the client."""
+"""Joins the two models: the workflow's specification, the server's life, and its client."""
