@@ -28,7 +28,9 @@ from PIL import Image
 from benchmarks.films import as_jpeg, decoded, film_paths
 from benchmarks.limit import served_dtype, vits
 from benchmarks.pairs import IMAGE_SIZE, make_pair
+from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.decoding.image import read_film, to_pixels
+from handlers.findings import FINDINGS
 from handlers.message import pack, unpack
 from handlers.networks.vit import serving_device
 from handlers.reading import Decoding, Naming, Screening
@@ -100,8 +102,8 @@ def measure(share: Path, films: list[bytes], pixels: Any, seconds: float, quick:
 
     def limit(at: int, batch: int) -> None:
         part = np.take(pixels, range(at, at + batch), axis=0, mode="wrap")
-        if len(routed := part[binary.probabilities(part)[:, 0] >= threshold]):
-            disease.probabilities(routed)
+        if len(routed := part[calibrated(binary.logits(part), [UNCALIBRATED])[:, 0] >= threshold]):
+            calibrated(disease.logits(routed), [UNCALIBRATED] * len(FINDINGS))
 
     def ours(at: int, batch: int) -> None:
         part = [films[number % len(films)] for number in range(at, at + batch)]

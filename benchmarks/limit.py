@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.decoding.image import read_film, to_pixels
+from handlers.findings import FINDING
 from handlers.message import pack, unpack
 from handlers.metadata import Metadata
 from handlers.networks.vit import Vit, serving_device, serving_dtype
-from handlers.reading import FINDING, Naming, Screening
+from handlers.reading import Naming, Screening
 
 TOLERANCE = 0.005
 """How far a faster precision may move a probability."""
@@ -74,7 +75,8 @@ def probabilities(share: Path, pixels: Films, dtype: str = "float32") -> NDArray
     """[N, S, S] -> [N, 15]: p(finding) and the 14, stage 2 run on every film."""
     binary, disease, _ = vits(share, dtype)
     parts = [pixels[at : at + 16] for at in range(0, len(pixels), 16)]
-    return np.concatenate([np.hstack([vit.probabilities(part) for vit in (binary, disease)]) for part in parts])
+    logits = np.concatenate([np.hstack([vit.logits(part) for vit in (binary, disease)]) for part in parts])
+    return calibrated(logits, [UNCALIBRATED] * logits.shape[1])
 
 
 def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -> dict[str, Any]:
@@ -198,10 +200,10 @@ def parts(share: Path, films: Sequence[bytes]) -> dict[str, float]:
 
 def _parts_of(film: bytes, screening: Screening, naming: Naming) -> dict[str, float]:
     pixels, decode = _timed(lambda: to_pixels(read_film(film), screening.vit.image_size))
-    _, binary_vit = _timed(lambda: screening.vit.probabilities(pixels[None]))
+    _, binary_vit = _timed(lambda: screening.vit.logits(pixels[None]))
     screened = screening.screen([film])[0]
     message, hop = _timed(lambda: unpack(pack(screened)))
-    _, disease_vit = _timed(lambda: naming.vit.probabilities(pixels[None]))
+    _, disease_vit = _timed(lambda: naming.vit.logits(pixels[None]))
     (report,), named = _timed(lambda: naming.name([message]))
     _, words = _timed(report.model_dump_json)
     reply = max(0.0, named - disease_vit) + words

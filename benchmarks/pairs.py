@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.findings import FINDINGS
+from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.vit import PREPROCESSOR_FILE, Vit
-from handlers.reading import FINDING
 from training.fit.config import ModelConfig, SizesConfig
 from training.fit.model import build_model, save_checkpoint
 
@@ -28,7 +27,6 @@ SIZES = {
 """ViT-B/16 (Dosovitskiy et al., ICLR 2021, table 1), and ViT-S/16 and ViT-Ti/16 (Touvron et al., "Training
 data-efficient image transformers", ICML 2021, table 1). Small shows the overhead; tiny costs as much as decoding."""
 IMAGE_SIZE = 224
-LABELS = {"binary": [FINDING], "disease": list(FINDINGS)}
 SPREAD = 1.0
 """Standard deviation over the films of every label's logit."""
 
@@ -69,7 +67,7 @@ class Pair:
         """A folder with ``binary/`` and ``disease/`` as unpacked archives, the weights linked, the threshold set."""
         folder = self.folder / f"share-{share}"
         thresholds = {FINDING: self.threshold(share), **dict.fromkeys(FINDINGS, 0.5)}
-        for stage in LABELS:
+        for stage in STAGE_LABELS:
             if (folder / stage).exists():
                 continue
             (folder / stage).mkdir(parents=True)
@@ -85,8 +83,8 @@ def make_pair(name: str, folder: Path, pixels: NDArray[np.uint8]) -> Pair:
     torch.manual_seed(0)
     config = ModelConfig(sizes=SIZES[name], image_size=IMAGE_SIZE)
     columns = []
-    for stage, labels in LABELS.items():
-        model = build_model(config, labels)
+    for stage, labels in STAGE_LABELS.items():
+        model = build_model(config, list(labels))
         with torch.no_grad():
             model.classifier.weight.normal_()  # apart from each other; the initial 14 rows lie close to zero
         save_checkpoint(model, config, folder / stage)
@@ -109,11 +107,11 @@ def metadata(pair: Path, stage: str, thresholds: dict[str, float]) -> Metadata:
         {
             "stage": stage,
             "version": "0.0.0+random",
-            "labels": LABELS[stage],
+            "labels": list(STAGE_LABELS[stage]),
             "image_size": IMAGE_SIZE,
             "mean": preprocessor["image_mean"],
             "std": preprocessor["image_std"],
-            "thresholds": {label: thresholds[label] for label in LABELS[stage]},
+            "thresholds": {label: thresholds[label] for label in STAGE_LABELS[stage]},
             "metrics": {},
             "data": {"folder": "random weights", "synthetic": True},
             "training": asdict(ModelConfig(sizes=SIZES[pair.name])) if pair.name in SIZES else {},

@@ -1,11 +1,13 @@
 """Platt's calibration: from a model's logit to the share of such films that do show the finding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+Logits = NDArray[np.floating[Any]]
 
 
 class Platt(BaseModel):
@@ -23,7 +25,7 @@ class Platt(BaseModel):
 UNCALIBRATED = Platt()
 
 
-def calibrated(logits: NDArray[np.float32], maps: Sequence[Platt]) -> NDArray[np.float32]:
+def calibrated(logits: Logits, maps: Sequence[Platt]) -> NDArray[np.float32]:
     """[N, L] logits and a map per label -> [N, L] float32 in [0, 1]; served and offline scores both come from here.
 
     Raises:
@@ -33,4 +35,4 @@ def calibrated(logits: NDArray[np.float32], maps: Sequence[Platt]) -> NDArray[np
         raise ValueError(f"{logits.shape[1]} logits per film, but {len(maps)} calibrations")
     slopes, intercepts = (np.array([getattr(one, part) for one in maps]) for part in ("slope", "intercept"))
     # In float64, so that rounding gives no two films of different logits the same score before the last step.
-    return torch.sigmoid(torch.from_numpy(logits * slopes + intercepts)).numpy().astype(np.float32)
+    return np.exp(-np.logaddexp(0.0, -(logits * slopes + intercepts))).astype(np.float32)

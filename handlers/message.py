@@ -32,12 +32,14 @@ class Screened:
 
     Attributes:
         finding: p(finding) against the gate's threshold.
+        logit: stage 1's own, which a stage 2 that was trained with it is scored by.
         version: of the binary model.
         pixels: [S, S] uint8 for stage 2 where the film is routed; None where the gate stopped it.
         heatmaps: None where none were asked for; they then take no byte of the message.
     """
 
     finding: Score
+    logit: float
     version: str
     pixels: NDArray[np.uint8] | None
     heatmaps: Asked | None = None
@@ -51,7 +53,7 @@ def pack(film: Screened | Refusal) -> bytes:
     """The message for one film; a few hundred bytes unless the film is routed."""
     if isinstance(film, Refusal):
         return save({}, metadata={_KEY: json.dumps({"error": film.error.model_dump()})})
-    words: dict[str, Any] = {"finding": film.finding.model_dump(), "version": film.version}
+    words: dict[str, Any] = {"finding": film.finding.model_dump(), "logit": film.logit, "version": film.version}
     if film.heatmaps:
         words["heatmaps"] = asdict(film.heatmaps)
     tensors = {} if film.pixels is None else {"pixels": np.ascontiguousarray(film.pixels)}
@@ -74,6 +76,6 @@ def unpack(message: bytes) -> Screened | Refusal:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 [S, S]")
         asked = words.get("heatmaps")
         heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
-        return Screened(Score(**words["finding"]), str(words["version"]), pixels, heatmaps)
+        return Screened(Score(**words["finding"]), float(words["logit"]), str(words["version"]), pixels, heatmaps)
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from handlers.calibration import UNCALIBRATED, Platt
+from handlers.calibration import Platt
+from handlers.cascade import Cascade, Kind
 
 METADATA_FILE = "metadata.json"
 
@@ -20,8 +21,8 @@ class Metadata(BaseModel):
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
         precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.networks.vit``).
-        calibration: per label; one that is not named runs uncalibrated.
-        thresholds: operating point per label, in [0, 1], of calibrated probabilities.
+        kind: of stage 2's probabilities (``handlers.cascade``); archives that do not say so are marginal.
+        calibration, thresholds: of the model's own labels, as ``Cascade`` has them.
         metrics: what ``training.evaluate`` measured.
         data: folder name, number of films and patients per split, and whether films are synthetic.
         training: the resolved training configuration.
@@ -39,6 +40,7 @@ class Metadata(BaseModel):
     mean: list[float]
     std: list[float]
     precision: Precision = "float32"
+    kind: Kind = "marginal"
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
     metrics: dict[str, Any]
@@ -49,9 +51,9 @@ class Metadata(BaseModel):
     recalibrated: dict[str, Any] | None = None
 
     @property
-    def maps(self) -> list[Platt]:
-        """The calibration of each output, in order."""
-        return [self.calibration.get(label, UNCALIBRATED) for label in self.labels]
+    def cascade(self) -> Cascade:
+        """The part of the cascade that this archive holds."""
+        return Cascade(kind=self.kind, calibration=self.calibration, thresholds=self.thresholds)
 
     @classmethod
     def read(cls, folder: Path) -> "Metadata":

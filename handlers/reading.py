@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
@@ -14,16 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.decoding.image import read_film, to_pixels
-from handlers.findings import FINDINGS
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
 from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.networks.vit import Vit, give_way, serving_dtype
 from handlers.refusals import CODES, RefusedFilm
-from handlers.report import ModelVersions, Refusal, Report, Score, skipped_diseases
-
-FINDING = "Finding"
-"""Stage 1's one label."""
+from handlers.report import ModelVersions, Refusal, Report
 
 DECODE_SECONDS = 4.5
 """A film that is not decoded by then is refused."""
@@ -92,8 +88,8 @@ class Screening:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision), self.metadata.maps)
-        self.threshold = self.metadata.thresholds[FINDING]
+        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision))
+        self.cascade = self.metadata.cascade
         self.films_read = 0
         self._decoding = Decoding(self._decode)
 
@@ -113,10 +109,10 @@ class Screening:
         readable = [one.pixels for one in decoded if not isinstance(one, Refusal)]
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
-        probabilities = iter(self.vit.probabilities(np.stack(readable), busy=len(films) > 1)[:, 0].tolist())
+        logits = iter(self.vit.logits(np.stack(readable), busy=len(films) > 1)[:, 0].tolist())
         self.films_read += len(readable)
         return [
-            one if isinstance(one, Refusal) else self._gate(next(probabilities), one, asked.get(place))
+            one if isinstance(one, Refusal) else self._gate(next(logits), one, asked.get(place))
             for place, one in enumerate(decoded)
         ]
 
@@ -130,12 +126,11 @@ class Screening:
             logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
             return INTERNAL
 
-    def _gate(self, probability: float, film: Decoded, asked: tuple[str, ...] | None) -> Screened:
-        finding = Score.at(probability, self.threshold)
+    def _gate(self, logit: float, film: Decoded, asked: tuple[str, ...] | None) -> Screened:
+        finding = self.cascade.finding_score(logit)
+        pixels = film.pixels if finding.present else None
         heatmaps = None if asked is None else Asked(asked, film.shape)
-        return Screened(
-            finding, self.vit.version(self.metadata.version), film.pixels if finding.present else None, heatmaps
-        )
+        return Screened(finding, logit, self.vit.version(self.metadata.version), pixels, heatmaps)
 
 
 class Naming:
@@ -152,16 +147,20 @@ class Naming:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision), self.metadata.maps)
+        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision))
+        self.cascade = self.metadata.cascade
         self.films_read = self.heatmaps_made = 0
 
     def name(self, films: Sequence[Screened | Refusal]) -> list[Report | Refusal]:
         """One report per film, in order; then the heatmaps of those films that ask for them."""
         films = [self._fitting(film) for film in films]
         routed = [film.pixels for film in films if isinstance(film, Screened) and film.pixels is not None]
-        scores = iter(self.vit.probabilities(np.stack(routed), busy=len(films) > 1).tolist() if routed else [])
+        logits = iter(self.vit.logits(np.stack(routed), busy=len(films) > 1) if routed else ())
         self.films_read += len(routed)
-        reports = [film if isinstance(film, Refusal) else self._report(film, scores) for film in films]
+        reports: list[Report | Refusal] = [
+            film if isinstance(film, Refusal) else self._report(film, next(logits) if film.routed else None)
+            for film in films
+        ]
         self._add_heatmaps(films, reports)
         return reports
 
@@ -185,12 +184,7 @@ class Naming:
             return INTERNAL
         return film
 
-    def _report(self, film: Screened, scores: Iterator[list[float]]) -> Report:
-        thresholds = self.metadata.thresholds
-        if film.routed:
-            named = zip(FINDINGS, next(scores), strict=True)
-            diseases = {finding: Score.at(score, thresholds[finding]) for finding, score in named}
-        else:
-            diseases = skipped_diseases(thresholds)
+    def _report(self, film: Screened, logits: NDArray[np.float32] | None) -> Report:
+        diseases = self.cascade.disease_scores(film.logit, logits)
         models = ModelVersions(binary=film.version, disease=self.vit.version(self.metadata.version))
         return Report(finding=film.finding, routed=film.routed, diseases=diseases, models=models)

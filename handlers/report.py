@@ -4,8 +4,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from handlers.findings import FINDINGS
-
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Base64Png = Annotated[
     str,
@@ -26,7 +24,10 @@ class Schema(BaseModel):
 class Score(Schema):
     """A probability against its operating point."""
 
-    probability: Unit = Field(description="calibrated: the share of such films that do show the finding")
+    probability: Unit = Field(
+        description="calibrated: the share of such films that do show the finding; under `diseases`, of such films "
+        "that crossed stage 1's threshold"
+    )
     threshold: Unit = Field(description="the finding's operating point")
     present: bool = Field(description="whether the probability reaches the threshold")
 
@@ -93,8 +94,3 @@ def parse_answer(body: bytes | str) -> Report | Refusal:
         pydantic.ValidationError: ``body`` is neither a report nor a refusal.
     """
     return _ANSWER.validate_json(body)
-
-
-def skipped_diseases(thresholds: dict[str, float]) -> dict[str, Score]:
-    """The 14 zeros of a film that the gate did not let through."""
-    return {name: Score(probability=0.0, threshold=thresholds[name], present=False) for name in FINDINGS}

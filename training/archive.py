@@ -19,16 +19,16 @@ from typing import Any, get_args
 import yaml
 
 import handlers
-from handlers.findings import FINDINGS
+from handlers.findings import STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata, Precision
 from handlers.networks.vit import PREPROCESSOR_FILE
-from handlers.reading import FINDING
+from training.evaluation.model_card import write_cards
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.archivers import run_archiver
 from workflows.files.atomic import scratch_folder
 from workflows.files.text_files import DataError
-from workflows.sums import new_sums, sha256_of
+from workflows.sums import place
 
 HANDLERS = Path(handlers.__path__[0])
 WORKFLOWS = HANDLERS.parent / "workflows"
@@ -45,6 +45,8 @@ LIBRARIES = (
     "python-gdcm",
     "pylibjpeg-openjpeg",
 )
+FEW = ("uncalibrated", "without_slope", "without_threshold")
+"""Lists of an evaluation: the labels that too few films show, and what follows."""
 INTENDED_USE = (
     "Research on adult frontal chest radiographs. Not a medical device: not for diagnosis, triage or any decision "
     "about a patient."
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
 
 
 def archive(run: Path, store: Path, version: str, precision: Precision = "float32") -> list[Path]:
-    """Writes the three archives; each appears under its name only when it is whole.
+    """Writes the three archives and the model card; all of them appear in the store, or none.
 
     Raises:
         FileNotFoundError: the run was not trained or not evaluated.
@@ -78,20 +80,10 @@ def archive(run: Path, store: Path, version: str, precision: Precision = "float3
     with scratch_folder(store / "archives") as scratch:
         made = [
             pack_model(run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision), scratch)
-            for stage in ("binary", "disease")
+            for stage in STAGE_LABELS
         ]
         made.append(_pack_workflow(scratch))
-        return place(made, store)
-
-
-def place(made: list[Path], store: Path) -> list[Path]:
-    """Moves archives from a folder on the store's disk into the store: all of them and their sums, or none.
-
-    Raises:
-        NotWritten: there is no space for the sums.
-    """
-    with new_sums(store, {path.name: sha256_of(path) for path in made}):
-        return [path.replace(store / path.name) for path in made]
+        return place([*made, *write_cards(scratch)], store)
 
 
 def metadata_of(
@@ -99,13 +91,13 @@ def metadata_of(
 ) -> Metadata:
     """What the stage's archive will say of itself."""
     checkpoint = run / stage / "checkpoint"
-    labels = [FINDING] if stage == "binary" else list(FINDINGS)
+    labels = list(STAGE_LABELS[stage])
     preprocessor = json.loads((checkpoint / PREPROCESSOR_FILE).read_text())
     test = evaluation["test"]
     measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
     errors, intervals = evaluation["calibration_error"].items(), evaluation["intervals"].items()
-    parts = ("gate", "validation") if stage == "binary" else ("subgroups",)  # figures of both stages: with the second
-    if lacking := [name for name in parts if name not in evaluation]:
+    parts = ("gate", "validation") if stage == "binary" else ("routed", "subgroups")  # figures of both: with the second
+    if lacking := [name for name in ("kind", *FEW, *parts) if name not in evaluation]:
         raise DataError(
             f"{run}/evaluation.json is of an older form, without {', '.join(lacking)}: "
             f"python -m training.evaluate --run {run}"
@@ -119,12 +111,13 @@ def metadata_of(
             "mean": preprocessor["image_mean"],
             "std": preprocessor["image_std"],
             "precision": precision,
+            "kind": evaluation["kind"],
             "calibration": {label: evaluation["calibration"][label] for label in labels},
             "thresholds": {label: evaluation["thresholds"][label] for label in labels},
             "metrics": {
                 "test": measured,
                 "calibration_error": {split: {label: of[label] for label in labels} for split, of in errors},
-                "uncalibrated": [label for label in evaluation["uncalibrated"] if label in labels],
+                **{few: [label for label in evaluation[few] if label in labels] for few in FEW},
                 "intervals": {name: of for name, of in intervals if (name == "binary") == (stage == "binary")},
                 **{name: evaluation[name] for name in parts},
             },

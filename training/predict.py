@@ -14,10 +14,10 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from handlers.calibration import UNCALIBRATED, calibrated
-from handlers.findings import FINDINGS
+from handlers.calibration import UNCALIBRATED, Logits, calibrated
+from handlers.cascade import Kind, score_logits
+from handlers.findings import FINDINGS, STAGE_LABELS
 from handlers.networks.vit import Vit, serving_device
-from handlers.reading import FINDING
 from training.data.films import Films, read_films, refuse_empty
 from training.data.pixels import load_pixels
 from training.data.splits import Split
@@ -40,6 +40,11 @@ def films_of(config: dict[str, Any]) -> tuple[Films, NDArray[np.uint8]]:
     return films, pixels
 
 
+def kind_of(config: dict[str, Any]) -> Kind:
+    """What a disease checkpoint of this resolved training configuration says: a joint run's is p(disease | finding)."""
+    return "conditional" if config["stage"] == "joint" else "marginal"
+
+
 def predict_logits(
     folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str, flip: bool = False
 ) -> NDArray[np.float32]:
@@ -55,15 +60,23 @@ def predict_logits(
 def predict(checkpoint: Path, split: Split = "test", flip: bool = False) -> pd.DataFrame:
     """``Image Index`` and a column of uncalibrated probabilities per label, a row per film of a split of the run.
 
+    The disease branch of a joint run says p(disease | finding): its films are scored by the product with p(finding) of
+    the binary branch beside it.
+
     Raises:
         FileNotFoundError: no checkpoint there.
         DataError: its data folder cannot be read as it was.
     """
-    films, pixels = films_of(yaml.safe_load((checkpoint / "training.yaml").read_text()))
+    config = yaml.safe_load((checkpoint / "training.yaml").read_text())
+    films, pixels = films_of(config)
     rows = films.rows(split)
-    logits = predict_logits(checkpoint, pixels, rows, "predictions", flip)
-    scores = calibrated(logits, [UNCALIBRATED] * logits.shape[1])
-    labels = FINDINGS if logits.shape[1] == len(FINDINGS) else (FINDING,)
+    logits: Logits = predict_logits(checkpoint, pixels, rows, "predictions", flip)
+    stage = "disease" if logits.shape[1] == len(FINDINGS) else "binary"
+    if stage == "disease" and kind_of(config) == "conditional":
+        finding = predict_logits(checkpoint.parents[1] / "binary" / "checkpoint", pixels, rows, "binary", flip)
+        logits = score_logits("conditional", finding[:, 0], logits)
+    labels = STAGE_LABELS[stage]
+    scores = calibrated(logits, [UNCALIBRATED] * len(labels))
     images = pd.DataFrame({"Image Index": films.table["image"].to_numpy()[rows]})
     return images.assign(**dict(zip(labels, scores.T, strict=True)))
 

@@ -5,7 +5,7 @@
 Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in NIH's
 layout, whatever its lists say. Writes the same three archives with new metadata: calibration, thresholds, what was
 measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``, that one ``1.0.0+site.2``).
-A label that the films cannot calibrate keeps what it had, and is named.
+A label that too few films show, or do not show, keeps its calibration and threshold, and is named.
 """
 
 import argparse
@@ -13,47 +13,30 @@ import re
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.calibration import Platt, calibrated
-from handlers.findings import FINDINGS
+from handlers.cascade import Cascade
+from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
-from handlers.reading import FINDING
-from training.archive import pack_model, place
+from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
-from training.evaluate import LABELS, STAGES, both_logits, read_sensitivity, targets_of
-from training.evaluation.calibration import calibration_errors, cross_fitted, fit_labels
+from training.evaluate import both_logits, labelled, read_sensitivity
 from training.evaluation.evaluation_table import print_recalibration
-from training.evaluation.gate import Scored, choose_gate, gate_table
-from training.evaluation.thresholds import disease_thresholds
+from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
+from training.evaluation.model_card import write_cards
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.files.atomic import scratch_folder
 from workflows.files.text_files import DataError
+from workflows.sums import place
 
-FEWEST_FILMS, FEWEST_PATIENTS = 50, 10
+MIN_FILMS, MIN_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""
-
-
-@dataclass(frozen=True)
-class Refit:
-    """What a site's films make of the 15 labels.
-
-    Attributes:
-        calibration: per label.
-        thresholds: per label, of calibrated probabilities.
-        record: what the archives say of the site and of the change.
-    """
-
-    calibration: dict[str, Platt]
-    thresholds: dict[str, float]
-    record: dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.recalibrate") -> None:
@@ -91,22 +74,30 @@ def recalibrate(
     """
     if out.resolve() == store.resolve():
         raise DataError(f"--out is {store} itself: name another folder, so that the old archives are not lost")
-    names = [f"{name}.mar" for name in STAGES] + [f"{WORKFLOW}.war"]
+    names = [f"{stage}.mar" for stage in STAGE_LABELS] + [f"{WORKFLOW}.war"]
     missing = [name for name in names if not (store / name).exists()]
     if missing:
         raise FileNotFoundError(f"{store} lacks {', '.join(missing)}: run 'make archive' first, or correct --store")
+    if held := [name for name in names if (out / name).exists()]:
+        raise DataError(f"{out} holds {', '.join(held)} already: name another folder with --out, or empty that one")
     with scratch_folder(out / "archives") as scratch:
-        models = {stage: _unpack(store / f"{stage}.mar", stage, scratch / "old" / stage) for stage in STAGES}
+        models = {stage: _unpack(store / f"{stage}.mar", stage, scratch / "old" / stage) for stage in STAGE_LABELS}
         if models["binary"].image_size != models["disease"].image_size:
             sizes = " and ".join(f"{model.image_size} px ({stage})" for stage, model in models.items())
             raise DataError(f"{store}: the models see films of {sizes}: these archives are not of one run")
         films, pixels = _site_films(data, models["binary"].image_size, scratch / "cache", skip_unreadable)
-        logits = both_logits({stage: scratch / "old" / stage for stage in STAGES}, pixels, np.arange(len(pixels)))
-        refit = _refit(films, logits, models, sensitivity)
-        made = [pack_model(scratch / "old" / stage, _renew(models[stage], refit), scratch) for stage in STAGES]
+        folders = {stage: scratch / "old" / stage for stage in STAGE_LABELS}
+        rows = np.arange(len(pixels))
+        site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
+        try:
+            refit = fit_cascade(site, old, sensitivity)
+        except DataError as fault:
+            raise DataError(f"{data}: {fault}") from fault
+        record = _record(films, site, old, refit)
+        made = [pack_model(folders[stage], _renew(models[stage], refit.cascade, record), scratch) for stage in models]
         made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
-        made = place(made, out)
-    print_recalibration(refit.record, {label: one.model_dump() for label, one in refit.calibration.items()})
+        made = place([*made, *write_cards(scratch)], out)
+    print_recalibration(record, refit.cascade.model_dump()["calibration"])
     return made
 
 
@@ -117,10 +108,16 @@ def _unpack(archive: Path, stage: str, folder: Path) -> Metadata:
         metadata = Metadata.read(folder)
     except (zipfile.BadZipFile, FileNotFoundError, ValueError) as fault:
         raise DataError(f"{archive} is no archive of this project's: {fault}") from fault
-    labels = [FINDING] if stage == "binary" else list(FINDINGS)
-    if metadata.stage != stage or metadata.labels != labels:
+    if metadata.stage != stage or metadata.labels != list(STAGE_LABELS[stage]):
         raise DataError(f"{archive} holds the {metadata.stage} model of {metadata.labels}, where {stage}'s belongs")
     return metadata
+
+
+def _old_cascade(models: dict[str, Metadata]) -> Cascade:
+    """Both archives' parts as one; a label that never had a calibration is given the identity, so as to keep it."""
+    maps = [one for model in models.values() for one in model.cascade.maps(model.labels)]
+    thresholds = models["binary"].thresholds | models["disease"].thresholds
+    return Cascade(kind=models["disease"].kind, calibration=dict(zip(LABELS, maps, strict=True)), thresholds=thresholds)
 
 
 def _site_films(data: Path, size: int, cache: Path, skip_unreadable: bool) -> tuple[Films, NDArray[np.uint8]]:
@@ -128,55 +125,36 @@ def _site_films(data: Path, size: int, cache: Path, skip_unreadable: bool) -> tu
     films = locate(Films(data, table, diseases), skip_unreadable)
     films, pixels = load_pixels(films, size, cache, skip_unreadable)
     patients = films.table["patient"].nunique()
-    if len(pixels) < FEWEST_FILMS or patients < FEWEST_PATIENTS:
+    if len(pixels) < MIN_FILMS or patients < MIN_PATIENTS:
         raise DataError(
-            f"{data}: {len(pixels)} films of {patients} patients; a calibration needs {FEWEST_FILMS} films of "
-            f"{FEWEST_PATIENTS} patients at least"
+            f"{data}: {len(pixels)} films of {patients} patients; a calibration needs {MIN_FILMS} films of "
+            f"{MIN_PATIENTS} patients at least"
         )
     return films, pixels
 
 
-def _refit(films: Films, logits: NDArray[np.float32], models: dict[str, Metadata], sensitivity: float | None) -> Refit:
-    """[N, 15] logits of all films -> new calibrations and thresholds, where the films allow them."""
-    targets, patients = targets_of(films), films.table["patient"].to_numpy(dtype=str)
-    old = [one for stage in STAGES for one in models[stage].maps]
-    maps, fitted = fit_labels(targets, logits, old)
-    scores = calibrated(logits, maps)
-    kept = [label for label, one in zip(LABELS, fitted, strict=True) if not one]
-    gate = None if FINDING in kept else _gate(Scored(films.diseases, scores[:, 0], scores[:, 1:]), sensitivity)
-    if gate is None and sensitivity is not None:
-        raise DataError(f"{films.folder}: no gate of a given sensitivity, as these films cannot calibrate stage 1")
-    thresholds = disease_thresholds(films.diseases, scores[:, 1:])
-    if gate:
-        thresholds[FINDING] = gate["threshold"]
-    before = {label: threshold for model in models.values() for label, threshold in model.thresholds.items()}
-    thresholds |= {label: before[label] for label in kept}
-    after = cross_fitted(targets, logits, patients, old)
-    record = {
+def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[str, Any]:
+    """What the archives say of the site and of the change."""
+    return {
         "folder": films.folder.resolve().name,
         "synthetic": films.synthetic,
-        "films": len(patients),
-        "patients": len(np.unique(patients)),
-        "prevalence": dict(zip(LABELS, targets.mean(axis=0).tolist(), strict=True)),
-        "calibration_error": calibration_errors(targets, calibrated(logits, old), after, LABELS),
-        "kept": kept,
-        "gate": gate,
+        "films": len(site.patients),
+        "patients": len(np.unique(site.patients)),
+        "routed": int(refit.score(site).routed.sum()),
+        "prevalence": dict(zip(LABELS, site.targets.mean(axis=0).tolist(), strict=True)),
+        "calibration_error": served_errors(site, old, refit.cascade, fitted_here=True),
+        "kept": refit.labels("nothing"),
+        "without_slope": refit.labels("intercept"),
+        "gate": refit.gate,
     }
-    return Refit(dict(zip(LABELS, maps, strict=True)), thresholds, record)
 
 
-def _gate(films: Scored, sensitivity: float | None) -> dict[str, Any]:
-    rows = gate_table(films, wanted=sensitivity)
-    served, why = choose_gate(rows, sensitivity)
-    return {"sensitivity": served["sensitivity"], "threshold": served["threshold"], "why": why, "table": rows}
-
-
-def _renew(model: Metadata, refit: Refit) -> Metadata:
+def _renew(model: Metadata, new: Cascade, record: dict[str, Any]) -> Metadata:
     changed = {
         "version": site_version(model.version),
-        "calibration": {label: refit.calibration[label] for label in model.labels},
-        "thresholds": {label: refit.thresholds[label] for label in model.labels},
-        "recalibrated": refit.record,
+        "calibration": {label: new.calibration[label] for label in model.labels},
+        "thresholds": {label: new.thresholds[label] for label in model.labels},
+        "recalibrated": record,
     }
     return Metadata.model_validate(model.model_copy(update=changed).model_dump())
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from handlers.decoding.image import read_film
+from handlers.findings import FINDING
 from handlers.metadata import Metadata
 from handlers.networks.vit import serving_device, serving_dtype
-from handlers.reading import FINDING
 
 DEVICE = serving_device()
 DTYPE = serving_dtype(DEVICE)

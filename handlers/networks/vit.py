@@ -1,4 +1,4 @@
-"""A trained ViT in evaluation mode: pixels in, probabilities out."""
+"""A trained ViT in evaluation mode: pixels in, logits out."""
 
 import json
 import logging
@@ -6,7 +6,6 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from torch import Tensor
 from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
-from handlers.calibration import UNCALIBRATED, Platt, calibrated
 from handlers.networks.onednn import compute_by_onednn
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -63,16 +61,9 @@ class Vit:
         folder: holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
         device: where it runs.
         dtype: of weights and activations; ``serving_dtype(device)`` unless told.
-        calibration: one per label, in order; a checkpoint as trained has none.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        device: torch.device,
-        dtype: torch.dtype | None = None,
-        calibration: Sequence[Platt] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> None:
         disable_progress_bar()  # its lines would go to the server's log
         self.device, self.dtype = device, dtype or serving_dtype(device)
         self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
@@ -81,20 +72,14 @@ class Vit:
             compute_by_onednn(self.model)
         # Between -4 and 4 bfloat16 has some thousand values: logits would tie, and no threshold could part them.
         self.model.classifier.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-        self.calibration = calibration
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])
         self._lanes = ThreadPoolExecutor(THREADS, "vit", give_way) if device.type == "cpu" and THREADS > 1 else None
         self._mean = torch.tensor(preprocessor["image_mean"], device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
 
-    def probabilities(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32 in [0, 1], calibrated, one column per label; ``busy`` as in ``logits``."""
-        logits = self.logits(pixels, busy)
-        return calibrated(logits, self.calibration or [UNCALIBRATED] * logits.shape[1])
-
     def logits(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32, what the calibration is fitted on.
+        """[B, S, S] uint8 -> [B, L] float32, one column per label, what ``handlers.cascade`` turns into a report.
 
         On a CPU a batch is cut into parts of some films, as many for each core, each with one thread: threads that
         share a matrix wait for each other at every layer, spinning, and the two stages' processes share the cores.

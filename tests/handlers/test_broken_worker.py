@@ -37,7 +37,7 @@ if "{stage}" == "binary":
     body = Path(sys.argv[3]).read_bytes()
 else:
     side = handler.naming.vit.image_size
-    body = pack(Screened(Score.at(0.9, 0.5), "1", np.zeros((side, side), np.uint8), None))
+    body = pack(Screened(Score.at(0.9, 0.5), 2.0, "1", np.zeros((side, side), np.uint8), None))
 print(handler.handle([{{"body": body}}], context)[0].decode("latin-1"))
 """
 

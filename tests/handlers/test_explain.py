@@ -106,11 +106,11 @@ def test_a_heatmap_leaves_the_network_as_it_was(frozen: bool, tmp_path: Path) ->
     vit = load("vit", tmp_path)
     vit.model.requires_grad_(not frozen)
     films, _ = marked_films(4, 8)
-    before = vit.probabilities(films)
+    before = vit.logits(films)
     attention = vit.model.config._attn_implementation
     with torch.inference_mode():
         relevance(vit, films, BRIGHT)
-    np.testing.assert_array_equal(vit.probabilities(films), before)
+    np.testing.assert_array_equal(vit.logits(films), before)
     assert attention == "sdpa"
     assert vit.model.config._attn_implementation == attention
     assert all(weight.grad is None and weight.requires_grad != frozen for weight in vit.model.parameters())

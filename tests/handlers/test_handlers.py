@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,17 +11,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 
 from handlers import reading
 from handlers.binary_handler import BinaryHandler
 from handlers.calibration import Platt
+from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
+from handlers.message import pack, unpack
 from handlers.metadata import Metadata
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report, parse_answer
+from training.archive import archive
+from training.evaluate import evaluate
+from training.train import train
 
 CPU = torch.device("cpu")
 
@@ -108,14 +115,15 @@ def test_a_batch_of_bad_films_alone_is_answered(nodes) -> None:
 def test_a_fault_in_the_model_is_an_answer_not_an_exception(nodes, film_paths, monkeypatch) -> None:
     made, _ = nodes
 
-    def broken(pixels: np.ndarray) -> np.ndarray:
+    def broken(pixels: np.ndarray, busy: bool = False) -> np.ndarray:
         raise RuntimeError("CUDA out of memory")
 
     film = [{"body": bytearray(film_paths[0].read_bytes())}]
     for stage in (made["binary"].screening, made["disease"].naming):
         with monkeypatch.context() as patched:
-            patched.setattr(made["binary"].screening, "threshold", 0.0)
-            patched.setattr(stage.vit, "probabilities", broken)
+            patched.setattr(made["binary"].screening, "cascade", Cascade(thresholds={"Finding": 0.0}))
+            patched.setattr(stage.vit, "logits", broken)
+            patched.setattr(stage.vit, "end_if_broken", lambda: None)
             answer = through(nodes, film)[0]
         assert isinstance(answer, Refusal)
         assert (answer.error.code, answer.error.type) == (500, "InternalError")
@@ -155,7 +163,7 @@ def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -
     full = Vit(unpacked["binary"], torch.device("cpu"))
     film = np.random.default_rng(0).integers(0, 256, (2, metadata.image_size, metadata.image_size), np.uint8)
     assert half.model.dtype == torch.bfloat16
-    assert np.abs(half.probabilities(film) - full.probabilities(film)).max() < 0.02
+    assert np.abs(expit(half.logits(film)) - expit(full.logits(film))).max() < 0.02
 
 
 def test_each_label_is_served_through_its_own_calibration(unpacked, film_paths: list[Path], tmp_path: Path) -> None:
@@ -174,33 +182,61 @@ def test_each_label_is_served_through_its_own_calibration(unpacked, film_paths: 
     pixels = np.stack([to_pixels(read_film(film), 32) for film in films])
     logits = np.concatenate([Vit(folders[stage], CPU).logits(pixels) for stage in ("binary", "disease")], axis=1)
     expected = 1.0 / (1.0 + np.exp(-(slopes * logits.astype(np.float64) + intercepts)))
-    screening.threshold = float(np.median(expected[:, 0]))
+    gate = float(np.median(expected[:, 0]))
+    screening.cascade = screening.cascade.model_copy(update={"thresholds": {"Finding": gate}})
     reports = naming.name(screening.screen(films))
     for report, wanted in zip(reports, expected, strict=True):
         assert isinstance(report, Report)
         assert report.finding.probability == pytest.approx(wanted[0], abs=1e-6)
-        assert report.routed == (wanted[0] >= screening.threshold)
+        assert report.routed == (wanted[0] >= gate)
         served = [report.diseases[name].probability for name in FINDINGS]
         assert served == pytest.approx(wanted[1:] if report.routed else np.zeros(14), abs=1e-6)
     assert 0 < sum(report.routed for report in reports) < 20
 
 
-def test_what_is_served_is_what_was_evaluated(nodes, run: Path, film_paths: list[Path]) -> None:
+@pytest.fixture(scope="module")
+def joint(tiny_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "joint"
+    train(tiny_config("joint", folder, epochs=2))
+    evaluate(folder, sensitivity=0.5)  # a gate that lets some of the films through
+    return folder
+
+
+@pytest.mark.parametrize(("made", "kind"), [("run", "marginal"), ("joint", "conditional")])
+def test_what_is_served_is_what_was_evaluated(
+    made: str, kind: str, request: pytest.FixtureRequest, film_paths: list[Path], tmp_path: Path
+) -> None:
+    """Packed, unpacked and read in process: the report has the evaluation's numbers."""
+    run: Path = request.getfixturevalue(made)
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    archive(run, tmp_path / "store", "1.0.0")
+    for stage in ("binary", "disease"):
+        with zipfile.ZipFile(tmp_path / "store" / f"{stage}.mar") as packed:
+            packed.extractall(tmp_path / stage)
+    screening, naming = Screening(tmp_path / "binary", CPU), Naming(tmp_path / "disease", CPU)
+    assert naming.cascade.kind == kind == evaluation["kind"]
     offline = pd.read_csv(run / "predictions.csv").set_index("Image Index")
     films = [path for path in film_paths if path.name in offline.index]
-    for path, report in zip(films, through(nodes, [{"body": path.read_bytes()} for path in films]), strict=True):
+    reports = naming.name([unpack(pack(one)) for one in screening.screen([path.read_bytes() for path in films])])
+    for path, report in zip(films, reports, strict=True):
+        assert isinstance(report, Report)
         expected = offline.loc[path.name]
-        assert report.finding.probability == pytest.approx(expected["Finding"], abs=1e-5)
-        if report.routed:
-            served = [report.diseases[name].probability for name in FINDINGS]
-            assert served == pytest.approx(expected[list(FINDINGS)].tolist(), abs=1e-5)
+        assert report.finding.probability == pytest.approx(expected["Finding"], abs=1e-6)
+        assert report.routed == (np.float32(expected["Finding"]) >= evaluation["thresholds"]["Finding"])
+        served = [report.diseases[name].probability for name in FINDINGS]
+        assert served == pytest.approx(expected[list(FINDINGS)].tolist() if report.routed else [0.0] * 14, abs=1e-6)
+        for name, score in report.diseases.items():
+            assert score.threshold == evaluation["thresholds"][name]
+    assert 0 < sum(report.routed for report in reports) < len(reports)
+    if made == "joint":  # the other run's gate was moved after its evaluation
+        assert sum(report.routed for report in reports) == evaluation["test"]["routed"]
 
 
 def test_an_archive_without_calibration_is_served_as_the_model_says(unpacked, film_paths, tmp_path: Path) -> None:
     """As those that were packed before there was one."""
     folder = Path(shutil.copytree(unpacked["binary"], tmp_path / "binary"))
     metadata = json.loads((folder / "metadata.json").read_text())
-    del metadata["calibration"], metadata["recalibrated"]
+    del metadata["calibration"], metadata["recalibrated"], metadata["kind"]
     (folder / "metadata.json").write_text(json.dumps(metadata))
     film = film_paths[0].read_bytes()
     logit = float(Vit(folder, CPU).logits(to_pixels(read_film(film), 32)[None])[0, 0])

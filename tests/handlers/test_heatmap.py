@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
@@ -30,7 +31,7 @@ CPU = torch.device("cpu")
 def stages(unpacked: dict[str, Path]) -> tuple[Screening, Naming]:
     """Both stages; every film is routed."""
     screening = Screening(unpacked["binary"], CPU)
-    screening.threshold = 0.0
+    screening.cascade = Cascade(thresholds={"Finding": 0.0})
     return screening, Naming(unpacked["disease"], CPU)
 
 
@@ -107,7 +108,7 @@ def test_all_present_is_what_the_report_calls_present(stages, read, film_paths: 
     films = [path.read_bytes() for path in film_paths[:5]]
     middle = [report.diseases["Edema"].probability for report in read(films, {})]
     thresholds = dict.fromkeys(FINDINGS, 1.0) | {"Mass": 0.0, "Edema": sorted(middle)[2]}
-    monkeypatch.setattr(stages[1].metadata, "thresholds", thresholds)
+    monkeypatch.setattr(stages[1], "cascade", stages[1].cascade.model_copy(update={"thresholds": thresholds}))
     reports = read(films, dict.fromkeys(range(5), "all-present"))
     for report in reports:
         assert set(report.heatmaps) == {name for name, score in report.diseases.items() if score.present}
@@ -115,7 +116,7 @@ def test_all_present_is_what_the_report_calls_present(stages, read, film_paths: 
 
 
 def test_a_film_that_stage_2_did_not_see_has_no_map(stages, read, film_paths, monkeypatch) -> None:
-    monkeypatch.setattr(stages[0], "threshold", 1.0)
+    monkeypatch.setattr(stages[0], "cascade", Cascade(thresholds={"Finding": 1.0}))
     (report,) = read([film_paths[0].read_bytes()], {0: "Mass"})
     assert (report.routed, report.heatmaps) == (False, {})
 

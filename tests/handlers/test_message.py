@@ -11,15 +11,16 @@ PIXELS = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224).astype(np.uint8
 
 
 def test_a_routed_film_arrives_with_its_pixels() -> None:
-    film = unpack(pack(Screened(Score.at(0.9, 0.3), "1.2.3", PIXELS)))
+    film = unpack(pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", PIXELS)))
     assert isinstance(film, Screened)
     assert film.routed
     assert (film.finding.probability, film.finding.threshold, film.version) == (0.9, 0.3, "1.2.3")
+    assert film.logit == 2.25
     assert (film.pixels == PIXELS).all()
 
 
 def test_an_unrouted_film_travels_without_pixels_in_under_a_kilobyte() -> None:
-    message = pack(Screened(Score.at(0.123456789012345, 0.3), "1.2.3", None))
+    message = pack(Screened(Score.at(0.123456789012345, 0.3), -1.9603, "1.2.3", None))
     film = unpack(message)
     assert isinstance(film, Screened)
     assert not film.routed
@@ -30,13 +31,13 @@ def test_an_unrouted_film_travels_without_pixels_in_under_a_kilobyte() -> None:
 @pytest.mark.parametrize("findings", [(), FINDINGS])
 def test_the_heatmaps_that_are_asked_for_travel_with_the_film_s_shape(findings: tuple[str, ...]) -> None:
     asked = Asked(findings, (2500, 2048))
-    message = pack(Screened(Score.at(0.123456789012345, 0.3), "1.2.3", None, asked))
+    message = pack(Screened(Score.at(0.123456789012345, 0.3), -1.9603, "1.2.3", None, asked))
     assert unpack(message).heatmaps == asked
     assert len(message) < 1000
 
 
 def test_a_film_without_options_takes_no_byte_for_them() -> None:
-    message = pack(Screened(Score.at(0.9, 0.3), "1.2.3", PIXELS))
+    message = pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", PIXELS))
     assert b"heatmaps" not in message
     assert unpack(message).heatmaps is None
 
@@ -47,7 +48,7 @@ def test_a_refusal_arrives_word_for_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [b"", b"garbage", b"\xff" * 100, pack(Screened(Score.at(0.9, 0.3), "1", PIXELS))[:-9]]
+    "message", [b"", b"garbage", b"\xff" * 100, pack(Screened(Score.at(0.9, 0.3), 2.25, "1", PIXELS))[:-9]]
 )
 def test_what_the_binary_node_did_not_write_is_a_value_error(message: bytes) -> None:
     with pytest.raises(ValueError, match="not a message of the binary node"):

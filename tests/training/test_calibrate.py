@@ -8,14 +8,13 @@ from sklearn.metrics import roc_auc_score
 
 from handlers.calibration import UNCALIBRATED, Platt, calibrated
 from training.evaluation.calibration import (
-    FEWEST,
     calibration_errors,
-    class_mean,
     cross_fitted,
     fit_labels,
     fit_platt,
     patient_folds,
 )
+from training.evaluation.metrics import MIN_COUNT, class_mean
 from workflows.files.text_files import DataError
 
 
@@ -57,23 +56,40 @@ def test_films_keep_their_order_and_their_auc() -> None:
     assert roc_auc_score(targets, scores) == pytest.approx(roc_auc_score(targets, logits), abs=1e-6)
 
 
-def test_too_few_films_or_scores_against_the_labels_keep_their_slope_and_get_the_prevalence() -> None:
+def test_too_few_films_keep_the_old_map_and_without_one_get_the_prevalence() -> None:
     targets, logits = simulated(500, 1.0, 0.0)
-    rare = np.zeros(500, np.int8)
-    rare[np.argsort(logits)[-(FEWEST - 1) :]] = 1
-    assert fit_platt(rare, logits) is None
-    assert fit_platt(1 - rare, -logits) is None
-    assert fit_platt(np.zeros(500, np.int8), logits) is None
-    assert fit_platt(targets, -logits) is None
+    rare, enough, none = np.zeros((3, 500), np.int8)
+    rare[np.argsort(logits)[-(MIN_COUNT - 1) :]] = 1
+    enough[np.argsort(logits)[-MIN_COUNT:]] = 1
+    columns = np.stack([rare, 1 - rare, enough, none, targets], axis=1)
     old = Platt(slope=2.0, intercept=1.0)
-    none = np.zeros(500, np.int8)
-    three = np.stack([rare, targets, none], 1)
-    maps, fitted = fit_labels(three, np.stack([logits] * 3, 1), [old] * 3)
-    assert fitted == [True, True, False]
-    assert maps[0].slope == old.slope
+    maps, fits = fit_labels(columns, np.stack([logits] * 5, axis=1), [old] * 5)
+    assert fits == ["nothing", "nothing", "slope", "nothing", "slope"]
+    assert (maps[0], maps[1], maps[3]) == (old, old, old)
+    assert maps[4].slope == pytest.approx(1.0, abs=0.3)
+    maps, fits = fit_labels(columns, np.stack([logits] * 5, axis=1), [None] * 5)
+    assert fits == ["intercept", "intercept", "slope", "nothing", "slope"]
+    assert (maps[0].slope, maps[3]) == (1.0, UNCALIBRATED)
     assert calibrated(logits[:, None], maps[:1]).mean() == pytest.approx(rare.mean(), abs=1e-4)
-    assert maps[1].slope == pytest.approx(1.0, abs=0.3)
-    assert maps[2] == old
+
+
+def test_scores_against_the_labels_keep_their_slope_and_get_the_prevalence() -> None:
+    targets, logits = simulated(500, 1.0, 0.0)
+    assert fit_platt(targets, -logits) is None
+    [found], fits = fit_labels(targets[:, None], -logits[:, None], [Platt(slope=2.0, intercept=1.0)])
+    assert (found.slope, fits) == (2.0, ["intercept"])
+    assert calibrated(-logits[:, None], [found]).mean() == pytest.approx(targets.mean(), abs=1e-4)
+
+
+def test_a_label_with_just_enough_films_is_measured_by_the_fit_that_it_gets() -> None:
+    """Each fold has a fifth fewer, and so under ``MIN_COUNT`` of them."""
+    targets, logits = simulated(400, 1.0, -1.0)
+    rare = np.zeros(400, np.int8)
+    rare[np.flatnonzero(targets)[:MIN_COUNT]] = 1
+    old, patients = Platt(slope=9.0, intercept=-4.0), np.arange(400).astype(str)
+    scores = cross_fitted(rare[:, None], logits[:, None], patients, [old])
+    assert np.abs(scores - calibrated(logits[:, None], [old])).max() > 0.1
+    assert scores.mean() == pytest.approx(rare.mean(), abs=0.02)
 
 
 def test_a_calibration_for_another_number_of_labels_is_refused() -> None:

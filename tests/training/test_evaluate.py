@@ -14,6 +14,7 @@ from handlers.metadata import Metadata
 from training.archive import archive
 from training.data.labels import parse_finding_labels
 from training.evaluate import evaluate
+from training.evaluation.metrics import MIN_COUNT
 from training.train import train
 from workflows.files.text_files import DataError
 
@@ -45,6 +46,10 @@ def test_every_label_has_its_errors_before_and_after_calibration(run: Path) -> N
         assert all(0 <= errors[label][measure][way] <= 1 for label in labels for measure, way in MEASURES)
     for label in evaluation["uncalibrated"]:
         assert evaluation["calibration"][label] == {"slope": 1.0, "intercept": 0.0}
+    assert set(evaluation["without_threshold"]) == set(FINDINGS)  # validation has some twenty films
+    text = " ".join((run / "evaluation.txt").read_text().split())
+    assert f"With a threshold of 0.5, which nothing chose, for fewer than {MIN_COUNT} of those" in text
+    assert "Stage 2 is calibrated, and its errors are measured, on the films that cross the gate" in text
     fitted = set(labels) - set(evaluation["uncalibrated"])
     assert fitted
     assert all(evaluation["calibration"][label] != {"slope": 1.0, "intercept": 0.0} for label in fitted)
@@ -71,7 +76,8 @@ def test_the_written_predictions_give_the_written_rates_and_errors(run: Path, sa
             "npv": ~present[~called],
         }.items():
             assert rates[rate] == (pytest.approx(share.mean()) if len(share) else None), (name, rate)
-        assert errors[name]["brier"]["after"] == pytest.approx(np.mean((scores - present) ** 2), abs=1e-6)
+        brier = np.mean((scores[routed] - present[routed]) ** 2)  # of the films that the probabilities are shown of
+        assert errors[name]["brier"]["after"] == pytest.approx(brier, abs=1e-6)
     served = evaluation["gate"]
     assert served["sensitivity"] == evaluation["sensitivity_wanted"]
     assert served["threshold"] == thresholds["Finding"]
@@ -91,7 +97,7 @@ def test_every_area_has_an_interval_over_the_test_patients(run: Path, sample: Pa
     mean = evaluation["intervals"]["ungated"]["mean_auc"]
     assert mean["value"] == pytest.approx(evaluation["test"]["mean_auc"]["ungated"])
     assert mean["low"] < mean["value"] < mean["high"]
-    assert f"{mean['value']:.3f} ({mean['low']:.3f}-{mean['high']:.3f})" in (run / "evaluation.txt").read_text()
+    assert f"{mean['value']:.3f} ({mean['low']:.3f}–{mean['high']:.3f})" in (run / "evaluation.txt").read_text()
 
 
 def test_the_table_says_that_the_films_are_synthetic(run: Path) -> None:
@@ -111,13 +117,9 @@ def test_stages_from_different_splits_are_refused(run: Path, tiny_config, tmp_pa
 
 def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: Path) -> None:
     archives = archive(run, tmp_path, "2.1.0")
-    assert [path.name for path in archives] == ["binary.mar", "disease.mar", "chest_xray.war"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "binary.mar",
-        "chest_xray.war",
-        "disease.mar",
-        "sha256sums",
-    ]
+    packed_files = ["binary.mar", "disease.mar", "chest_xray.war", "MODEL_CARD.md", "MODEL_CARD.html"]
+    assert [path.name for path in archives] == packed_files
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*packed_files, "sha256sums"])
     evaluation = json.loads((run / "evaluation.json").read_text())
     thresholds = evaluation["thresholds"]
     for stage, labels in (("binary", ["Finding"]), ("disease", list(FINDINGS))):

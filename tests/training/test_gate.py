@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.evaluation.gate import SENSITIVITIES, Scored, choose_gate, gate_table
+from training.evaluation.gate import SENSITIVITIES, Gated, choose_gate, gate_table
 
 
 def hand_made(changes: dict[float, float | None]) -> list[dict]:
     return [{"sensitivity": wanted, "validation": {"auc_change": change}} for wanted, change in changes.items()]
 
 
-def drawn(films: int, seed: int) -> Scored:
+def drawn(films: int, seed: int) -> Gated:
     """Films with two of the findings; the higher the logit, the likelier."""
     chance = np.random.default_rng(seed)
     targets = np.zeros((films, 14), np.int8)
     targets[:, :2] = chance.random((films, 2)) < 0.3
     finding = chance.random(films) * 0.5 + targets.any(axis=1) * 0.3
     diseases = chance.random((films, 14)) * 0.5 + targets * 0.2
-    return Scored(targets, finding.astype(np.float32), diseases.astype(np.float32))
+    return Gated(targets, finding.astype(np.float32), diseases.astype(np.float32))
 
 
 @pytest.mark.parametrize(

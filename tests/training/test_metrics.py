@@ -5,15 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from handlers.findings import FINDINGS
+from handlers.cascade import Cascade
+from handlers.findings import LABELS
 from training.evaluation.metrics import (
+    Scored,
     auc,
     binary_metrics,
     brier,
     disease_metrics,
     expected_calibration_error,
+    gated,
     mean_auc,
-    served_rates,
 )
 
 
@@ -51,13 +53,21 @@ def test_a_rate_of_nothing_is_none() -> None:
     json.dumps(metrics, allow_nan=False)
 
 
+def scored(targets: np.ndarray, finding: np.ndarray, diseases: np.ndarray, soft: np.ndarray) -> Scored:
+    """Every threshold is 0.5."""
+    cascade = Cascade(thresholds=dict.fromkeys(LABELS, 0.5))
+    routed = cascade.routed(finding)
+    ways = {"ungated": diseases, "gated": gated(routed, diseases), "soft": soft}
+    return Scored(targets, finding, routed, ways, cascade.present(finding, diseases))
+
+
 def test_a_finding_behind_the_gate_counts_as_missed() -> None:
     targets = np.zeros((5, 14), np.int8)
     targets[[0, 1, 2], 0] = 1
     finding = np.array([0.9, 0.1, 0.8, 0.7, 0.2])
     diseases = np.zeros((5, 14))
     diseases[:, 0] = [0.6, 0.9, 0.2, 0.7, 0.8]  # present; present, but gated; below; false alarm; gated false alarm
-    served = served_rates(targets, finding, diseases, dict.fromkeys(FINDINGS, 0.5), gate=0.5)
+    served = disease_metrics(scored(targets, finding, diseases, diseases))["served"]
     expected = {"sensitivity": 1 / 3, "specificity": 1 / 2, "ppv": 1 / 2, "npv": 1 / 3}
     assert served["Atelectasis"] == pytest.approx(expected)
     assert served["Hernia"] == {"sensitivity": None, "specificity": 1.0, "ppv": None, "npv": 1.0}
@@ -85,7 +95,7 @@ def test_ungated_gated_and_soft_differ_as_defined() -> None:
     finding = np.array([0.9, 0.1, 0.8, 0.2])
     diseases = np.full((4, 14), 0.5)
     diseases[:, 0] = [0.8, 0.9, 0.7, 0.1]
-    metrics = disease_metrics(targets, finding, diseases, threshold=0.5)
+    metrics = disease_metrics(scored(targets, finding, diseases, finding[:, None] * diseases))
     areas = metrics["diseases"]["Atelectasis"]
     assert (metrics["routed"], metrics["skipped"]) == (2, 2)
     assert areas["positives"] == 2

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from handlers.cascade import Cascade
 from handlers.findings import FINDINGS
 from tests.html_page import Page
 from training.evaluate import evaluate
@@ -160,8 +161,8 @@ def test_the_gallery_follows_its_rule() -> None:
     targets = np.array([[name in truth for name in FINDINGS] for truth, _, _ in films]).astype(np.int8)
     finding = np.array([one for _, one, _ in films])
     diseases = np.array([one for _, _, one in films])
-    thresholds = {"Finding": 0.3, **dict.fromkeys(FINDINGS, 0.5)}
-    assert pick_films(targets, finding, diseases, thresholds) == [
+    cascade = Cascade(thresholds={"Finding": 0.3, **dict.fromkeys(FINDINGS, 0.5)})
+    assert pick_films(targets, finding, diseases, cascade) == [
         ("true positive", 2),
         ("true positive", 1),
         ("missed", 5),
@@ -170,7 +171,7 @@ def test_the_gallery_follows_its_rule() -> None:
         ("true negative", 9),
     ]
     healthy = slice(8, None)
-    assert pick_films(targets[healthy], finding[healthy], diseases[healthy], thresholds) == [("true negative", 1)]
+    assert pick_films(targets[healthy], finding[healthy], diseases[healthy], cascade) == [("true negative", 1)]
 
 
 def test_a_reliability_bin_is_its_mean_score_and_its_share_of_positives() -> None:

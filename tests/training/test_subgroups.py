@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from handlers.findings import FINDINGS
-from training.evaluation.gate import Scored
+from training.evaluation.metrics import Scored, gated
 from training.evaluation.subgroups import OTHER, Subgroup, age_in_years, read_traits, subgroups
 from workflows.files.text_files import DataError
 
@@ -90,9 +90,14 @@ def films() -> Scored:
     targets[:, HERNIA] = 0
     targets[::2, MASS] = 0
     noise = rng.random((N, 15))
-    return Scored(
-        targets, (noise[:, 0] + 0.5 * targets.any(axis=1)) / 1.5, ((noise[:, 1:] + targets) / 2).astype(np.float32)
-    )
+    finding = (noise[:, 0] + 0.5 * targets.any(axis=1)) / 1.5
+    return scored(targets, finding, ((noise[:, 1:] + targets) / 2).astype(np.float32))
+
+
+def scored(targets: np.ndarray, finding: np.ndarray, diseases: np.ndarray) -> Scored:
+    routed = finding >= GATE
+    ways = {"ungated": diseases, "gated": gated(routed, diseases)}
+    return Scored(targets, finding, routed, ways, ways["gated"] >= 0.5)
 
 
 PATIENTS = np.arange(N).astype(str)
@@ -109,7 +114,7 @@ def traits() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def found(traits: pd.DataFrame, films: Scored) -> dict[tuple[str, str], Subgroup]:
-    return {(part.by, part.group): part for part in subgroups(traits, PATIENTS, films, GATE)}
+    return {(part.by, part.group): part for part in subgroups(traits, PATIENTS, films)}
 
 
 def test_each_groups_figures_are_those_of_its_films_alone(
@@ -134,7 +139,7 @@ def test_the_mean_is_of_what_is_served_over_the_findings_that_the_group_has(
 ) -> None:
     for group, lacking in (("F", {HERNIA, MASS}), ("M", {HERNIA})):
         rows = (traits["sex"] == group).to_numpy()
-        served = np.where(films.finding[rows, None] >= GATE, films.diseases[rows], 0)
+        served = np.where(films.finding[rows, None] >= GATE, films.ways["ungated"][rows], 0)
         areas = [roc_auc_score(films.targets[rows, k], served[:, k]) for k in range(14) if k not in lacking]
         part = found["sex", group]
         assert part.findings == len(areas)
@@ -169,8 +174,8 @@ def test_it_is_patients_that_are_counted_not_films() -> None:
     targets = np.zeros((80, 14), np.int8)
     targets[:40, EFFUSION] = 1
     patients = np.concatenate([np.arange(40) % 8, 100 + np.arange(40)]).astype(str)
-    films = Scored(targets, np.linspace(1, 0, 80), np.zeros((80, 14)))
+    films = scored(targets, np.linspace(1, 0, 80), np.zeros((80, 14)))
     traits = pd.DataFrame({"sex": ["F"] * 80, "age": "40-59", "view": "PA"})
-    part = subgroups(traits, patients, films, GATE)[0]
+    part = subgroups(traits, patients, films)[0]
     assert part.auc is None
     assert part.blank == "8 patients have a film with a finding, 40 one without; fewer than 10 give no AUC"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from training.evaluate import evaluate
-from training.evaluation.thresholds import disease_thresholds, threshold_for_f1, threshold_for_sensitivity
+from training.evaluation.thresholds import threshold_for_f1, threshold_for_sensitivity
 
 
 @pytest.mark.parametrize("sensitivity", [0.5, 0.9, 0.95, 0.99, 1.0])
@@ -45,21 +45,24 @@ def test_the_f1_threshold_is_the_best_of_the_scores_themselves() -> None:
     assert f1(threshold) == pytest.approx(max(f1(score) for score in scores))
 
 
-def test_a_disease_that_validation_lacks_gets_one_half() -> None:
-    targets = np.zeros((10, 14), np.int8)
-    targets[3, 0] = 1
-    thresholds = disease_thresholds(targets, np.random.default_rng(0).random((10, 14)))
-    assert thresholds["Hernia"] == 0.5
-    assert thresholds["Atelectasis"] != 0.5
+def test_a_positive_that_the_gate_skipped_counts_as_missed() -> None:
+    targets, scores = np.array([1, 0, 0, 1], np.int8), np.array([0.9, 0.6, 0.4, 0.2])
+    assert threshold_for_f1(targets, scores) in (0.9, 0.2)  # F1 from above: 2/3, 1/2, 2/5, 2/3
+    assert threshold_for_f1(targets, scores, missed=3) == 0.2  # 2/6, 2/7, 2/8, 4/9
 
 
-def test_disease_thresholds_do_not_depend_on_the_gate(run: Path, tmp_path: Path) -> None:
+def test_disease_thresholds_are_chosen_on_the_films_that_they_are_used_on(run: Path, tmp_path: Path) -> None:
     """The notebook fitted them on scores that the gate had zeroed already."""
     for stage in ("binary", "disease"):
         (tmp_path / stage).symlink_to(run / stage)
     wide, narrow = evaluate(tmp_path, sensitivity=1.0), evaluate(tmp_path, sensitivity=0.2)
     assert narrow["thresholds"].pop("Finding") > wide["thresholds"].pop("Finding")
-    assert narrow["thresholds"] == wide["thresholds"]
+    assert narrow["routed"]["validation"] < wide["routed"]["validation"]
+    assert set(narrow["without_threshold"]) >= set(wide["without_threshold"])
+    for evaluation in (wide, narrow):
+        for name, threshold in evaluation["thresholds"].items():
+            assert threshold > 0.0
+            assert name not in evaluation["without_threshold"] or threshold == 0.5
     assert narrow["test"]["skipped"] > wide["test"]["skipped"]
 
 

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from handlers.findings import FINDINGS
-from training.fit.config import Stage
 from training.data.films import Films
 from training.data.splits import SPLITS, Split
+from training.evaluation.metrics import MIN_COUNT
 from training.evaluation.thresholds import UNKNOWN
+from training.fit.config import Stage
 from workflows.files.text_files import DataError
 
-CONSEQUENCES = {
-    "train": "cannot be learned from one outcome",
-    "validation": f"not calibrated, and where no film shows it its threshold is {UNKNOWN:g}",
-    "test": "not scored, and left out of the mean",
+CONSEQUENCES: dict[Split, dict[int, str]] = {
+    "train": {1: "cannot be learned from one outcome"},
+    "validation": {
+        1: f"not calibrated, and its threshold is {UNKNOWN:g}",
+        MIN_COUNT: f"calibrated by the intercept alone, and its threshold is {UNKNOWN:g}",
+    },
+    "test": {1: "not scored, and left out of the mean"},
 }
-"""Of a finding that a split has one outcome of."""
+"""Of a finding that a split has fewer films of either outcome of; in validation the gate will leave still fewer."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,9 @@ class Outcomes:
     all_patients: int
     positives: dict[str, int]
 
-    @property
-    def one_sided(self) -> dict[str, int]:
-        """The findings with one outcome only, each with its number of films."""
-        return {name: count for name, count in self.positives.items() if count in (0, sum(self.films))}
+    def fewer(self, films: int) -> dict[str, int]:
+        """The findings with fewer films of either outcome, each with the number of films that show it."""
+        return {name: count for name, count in self.positives.items() if min(count, sum(self.films) - count) < films}
 
 
 def outcomes(films: Films) -> list[Outcomes]:
@@ -73,7 +76,7 @@ def require_outcomes(films: Films, stage: Stage) -> None:
         if of_stage_1 and not all(each.films):
             lacking = "with a finding" if not each.films[0] else "without a finding"
             faults.append(f"the {each.split} split has no film {lacking} to {purpose}")
-        if not of_stage_1 and len(each.one_sided) == len(FINDINGS):
+        if not of_stage_1 and len(each.fewer(1)) == len(FINDINGS):
             faults.append(f"the {each.split} split has no finding that some films show and others do not, to {purpose}")
     if stage != "single" and validation.all_patients < 2:
         faults.append("the validation split is of one patient, and calibration is measured on other patients' films")
@@ -86,14 +89,17 @@ def require_outcomes(films: Films, stage: Stage) -> None:
 
 
 def describe_outcomes(films: Films) -> list[str]:
-    """Lines for a person: a split each, then the findings that a split has one outcome of, and what follows."""
+    """Lines for a person: a split each, then the findings that a split has too few films of, and what follows."""
     counted = outcomes(films)
-    return [_line(each) for each in counted] + [
-        f"{each.split}: {CONSEQUENCES[each.split]}: "
-        + ", ".join(f"{name} ({count} of {sum(each.films)} films)" for name, count in each.one_sided.items())
-        for each in counted
-        if each.one_sided
-    ]
+    lines = [_line(each) for each in counted]
+    for each in counted:
+        said: set[str] = set()
+        for fewest, consequence in CONSEQUENCES[each.split].items():
+            few = {name: count for name, count in each.fewer(fewest).items() if name not in said}
+            said |= set(few)
+            named = ", ".join(f"{name} ({count} of {sum(each.films)} films)" for name, count in few.items())
+            lines += [f"{each.split}: {consequence}: {named}"] if few else []
+    return lines
 
 
 def _line(each: Outcomes) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.data.tables import find_column, read_film_table, refuse_blank, refuse_twice, require_columns
 from training.evaluation.predictions import Predictions
 from workflows.files.text_files import DataError

@@ -1,7 +1,7 @@
 """Fits Platt's calibration per label, and measures what it does on films that it was not fitted on."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,30 +10,35 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from handlers.calibration import Platt, calibrated
-from training.evaluation.metrics import Scores, brier, expected_calibration_error
+from handlers.calibration import UNCALIBRATED, Logits, Platt, calibrated
+from handlers.cascade import Scores
+from training.evaluation.metrics import MIN_COUNT, brier, expected_calibration_error
 from workflows.files.text_files import DataError
 
-FEWEST = 5
-"""Films of either outcome below which a label is not calibrated: two numbers cannot be had from fewer."""
 FOLDS = 5
 
 
-def fit_platt(targets: NDArray[np.int8], logits: NDArray[np.float32]) -> Platt | None:
+Fit = Literal["slope", "intercept", "nothing"]
+"""How much of a label's map its films could fit."""
+
+
+def enough(targets: NDArray[np.int8]) -> bool:
+    """[N]: whether there are ``MIN_COUNT`` films of either outcome."""
+    return bool(min(targets.sum(), len(targets) - targets.sum()) >= MIN_COUNT)
+
+
+def fit_platt(targets: NDArray[np.int8], logits: Logits) -> Platt | None:
     """Logistic regression on a label's logits, with the smoothed targets of Platt (1999).
 
     Args:
-        targets: [N] in {0, 1}.
+        targets: [N] in {0, 1}, both outcomes.
         logits: [N].
 
     Returns:
-        None where either outcome has fewer than ``FEWEST`` films, or where the fitted slope is not positive: that
-        would turn the order of the films round.
+        None where the fitted slope is not positive: that would turn the order of the films round.
     """
     positives = int(targets.sum())
     negatives = len(targets) - positives
-    if min(positives, negatives) < FEWEST:
-        return None
     wanted = np.where(targets == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     # Cross-entropy against a share t is that of two copies of the film, a positive of weight t, a negative of 1 - t.
     copies = np.concatenate([logits, logits]).astype(np.float64)[:, None]
@@ -46,24 +51,39 @@ def fit_platt(targets: NDArray[np.int8], logits: NDArray[np.float32]) -> Platt |
 
 
 def fit_labels(
-    targets: NDArray[np.int8], logits: NDArray[np.float32], otherwise: Sequence[Platt]
-) -> tuple[list[Platt], list[bool]]:
-    """[N, L] and [N, L] -> each label's map, and whether its films moved it at all.
+    targets: NDArray[np.int8], logits: Logits, old: Sequence[Platt | None], whole: Sequence[bool] | None = None
+) -> tuple[list[Platt], list[Fit]]:
+    """Each label's map, and how much of it is new.
 
-    Where no slope can be fitted, the slope of ``otherwise`` stays and the intercept alone is fitted; where a label has
-    one outcome only, ``otherwise`` stays whole.
+    Where there are too few films for a slope, the old map stays whole; where there is no old one, the model's own slope
+    stays and the intercept is fitted, which needs both outcomes. Where the slope is not positive, the old slope (or the
+    model's own) stays and the intercept is fitted.
+
+    Args:
+        targets: [N, L] in {0, 1}.
+        logits: [N, L].
+        old: L maps of films elsewhere; None for a label that never had one.
+        whole: which labels have enough films; those with ``MIN_COUNT`` of either outcome unless told.
     """
-    both = [bool(0 < targets[:, label].sum() < len(targets)) for label in range(len(otherwise))]
-    maps = [
-        (fit_platt(targets[:, label], logits[:, label]) or _shifted(targets[:, label], logits[:, label], old))
-        if both[label]
-        else old
-        for label, old in enumerate(otherwise)
-    ]
-    return maps, both
+    maps: list[Platt] = []
+    fits: list[Fit] = []
+    for label, before in enumerate(old):
+        of, on = targets[:, label], logits[:, label]
+        both = 0 < of.sum() < len(of)
+        many = both and (enough(of) if whole is None else whole[label])
+        if many and (fitted := fit_platt(of, on)):
+            maps.append(fitted)
+            fits.append("slope")
+        elif many or (both and before is None):
+            maps.append(_shifted(of, on, before or UNCALIBRATED))
+            fits.append("intercept")
+        else:
+            maps.append(before or UNCALIBRATED)
+            fits.append("nothing")
+    return maps, fits
 
 
-def _shifted(targets: NDArray[np.int8], logits: NDArray[np.float32], old: Platt) -> Platt:
+def _shifted(targets: NDArray[np.int8], logits: Logits, old: Platt) -> Platt:
     """The intercept at which the mean score is the share of positives: a change of prevalence, and nothing else."""
     steep = old.slope * logits.astype(np.float64)
     edge = float(np.abs(steep).max()) + 40.0
@@ -80,37 +100,38 @@ def patient_folds(patients: NDArray[np.str_]) -> list[tuple[NDArray[np.int64], N
 
 
 def cross_fitted(
-    targets: NDArray[np.int8], logits: NDArray[np.float32], patients: NDArray[np.str_], otherwise: Sequence[Platt]
+    targets: NDArray[np.int8], logits: Logits, patients: NDArray[np.str_], old: Sequence[Platt | None]
 ) -> NDArray[np.float32]:
     """[N, L] calibrated scores, each film's from a fit that saw none of its patient's films.
+
+    A label is fitted as ``fit_labels`` would on all films, though a fold has fewer.
 
     Raises:
         DataError: all films are of one patient.
     """
-    scores = np.zeros_like(logits)
+    whole = [enough(column) for column in targets.T]
+    scores = np.zeros(logits.shape, np.float32)
     for fitted, held in patient_folds(patients):
-        maps, _ = fit_labels(targets[fitted], logits[fitted], otherwise)
+        maps, _ = fit_labels(targets[fitted], logits[fitted], old, whole)
         scores[held] = calibrated(logits[held], maps)
     return scores
 
 
 def calibration_errors(
     targets: NDArray[np.int8], before: Scores, after: Scores, labels: Sequence[str]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """[N, L] each -> per label ``{"ece": {"before", "after"}, "brier": {"before", "after"}}``, all in [0, 1]."""
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """[N, L] each -> per label ``{"ece": {"before", "after"}, "brier": {"before", "after"}}``, all in [0, 1].
+
+    None where there is no film, or no score (NaN).
+    """
     ways = {"before": before, "after": after}
     return {
         name: {
-            measure: {way: error(targets[:, label], scores[:, label]) for way, scores in ways.items()}
+            measure: {
+                way: error(targets[:, label], scores[:, label]) if np.isfinite(scores).all() and len(scores) else None
+                for way, scores in ways.items()
+            }
             for measure, error in (("ece", expected_calibration_error), ("brier", brier))
         }
         for label, name in enumerate(labels)
-    }
-
-
-def class_mean(errors: dict[str, Any], labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The same of ``labels`` on average."""
-    return {
-        measure: {way: float(np.mean([errors[name][measure][way] for name in labels])) for way in ("before", "after")}
-        for measure in ("ece", "brier")
     }

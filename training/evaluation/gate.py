@@ -1,13 +1,13 @@
 """The gate's policy: what each threshold of stage 1 costs and saves, and which one is served."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.cascade import Scores
 from training.data.labels import any_finding
-from training.evaluation.metrics import Scores, mean_auc, rates
+from training.evaluation.metrics import gated, mean_auc, rates
 from training.evaluation.thresholds import threshold_for_sensitivity
 
 SENSITIVITIES = (0.90, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99)
@@ -17,22 +17,15 @@ MOST_LOST = 0.005
 """Mean AUC that the served gate may cost on validation."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Films with both stages' scores.
-
-    Attributes:
-        targets: [N, 14] int8.
-        finding: [N] p(finding).
-        diseases: [N, 14] stage 2 on every film.
-    """
+class Gated(NamedTuple):
+    """Films that a gate is tried on: [N, 14] targets, [N] p(finding), and [N, 14] of which only the order matters."""
 
     targets: NDArray[np.int8]
     finding: Scores
     diseases: Scores
 
 
-def gate_table(validation: Scored, test: Scored | None = None, wanted: float | None = None) -> list[dict[str, Any]]:
+def gate_table(validation: Gated, test: Gated | None = None, wanted: float | None = None) -> list[dict[str, Any]]:
     """A row per sensitivity, rising; the thresholds come from validation, ``test`` is only measured.
 
     Args:
@@ -69,20 +62,19 @@ def choose_gate(rows: list[dict[str, Any]], wanted: float | None = None) -> tupl
     return allowed[-1], f"the highest, for each costs more than {MOST_LOST:g} of mean AUC"
 
 
-def _at(films: Scored, threshold: float) -> dict[str, float | None]:
+def _at(films: Gated, threshold: float) -> dict[str, float | None]:
     """Sensitivity and specificity; share of films skipped; mean AUC gated minus ungated; share of ViT passes saved.
 
     Two ViTs on all N films are 2 N passes, of which the gate saves one per skipped film.
     """
     routed = films.finding >= threshold
     called = rates(any_finding(films.targets)[:, 0], routed)
-    ungated = mean_auc(films.targets, films.diseases)
-    gated = mean_auc(films.targets, np.where(routed[:, None], films.diseases, 0.0))
+    before, after = (mean_auc(films.targets, scores) for scores in (films.diseases, gated(routed, films.diseases)))
     skipped = float((~routed).mean())
     return {
         "sensitivity": called["sensitivity"],
         "specificity": called["specificity"],
         "skipped": skipped,
-        "auc_change": None if ungated is None or gated is None else gated - ungated,
+        "auc_change": None if before is None or after is None else after - before,
         "compute_saved": skipped / 2,
     }

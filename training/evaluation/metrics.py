@@ -1,15 +1,20 @@
 """How good probabilities are: areas under the ROC curve, calibration errors, and an operating point's rates."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from handlers.cascade import Scores
 from handlers.findings import FINDINGS
 
-Scores = NDArray[np.floating[Any]]
-
+MIN_COUNT = 10
+"""Below this many films of either outcome no slope is fitted and no threshold chosen by F1, below this many patients of
+either no AUC of a subgroup is given. Ten events for each parameter that they decide: Peduzzi et al., *A simulation
+study of the number of events per variable in logistic regression analysis*, J Clin Epidemiol 1996."""
 BINS = 15
 """Of the expected calibration error, as in Guo et al., *On calibration of modern neural networks*, ICML 2017."""
 
@@ -33,13 +38,28 @@ def expected_calibration_error(targets: NDArray[np.int8], scores: Scores) -> flo
     score on an edge in the lower one. Guo et al. take the winning class's confidence; this takes the label's own
     probability, as a report shows it.
     """
-    bins = np.clip(np.ceil(scores * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=scores - targets, minlength=BINS)).sum() / len(targets))
+    return float(np.abs(np.bincount(bins_of(scores), weights=scores - targets)).sum() / len(targets))
+
+
+def bins_of(scores: Scores) -> NDArray[np.int64]:
+    """[N] in [0, 1] -> [N]: the bin of each score, from 0 to ``BINS`` - 1."""
+    return np.clip(np.ceil(scores * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def brier(targets: NDArray[np.int8], scores: Scores) -> float:
     """[N] and [N] -> the mean squared error of the probabilities, in [0, 1] (Brier, 1950)."""
     return float(np.mean((scores - targets) ** 2, dtype=np.float64))
+
+
+def class_mean(errors: dict[str, Any], labels: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """ECE and Brier, before and after, on average over ``labels``: all of them have figures, or none."""
+    return {
+        measure: {
+            way: None if None in (known := [errors[name][measure][way] for name in labels]) else float(np.mean(known))
+            for way in ("before", "after")
+        }
+        for measure in ("ece", "brier")
+    }
 
 
 def rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> dict[str, float | None]:
@@ -66,62 +86,53 @@ def binary_metrics(targets: NDArray[np.int8], scores: Scores, threshold: float) 
     }
 
 
-def served_rates(
-    targets: NDArray[np.int8], finding: Scores, diseases: Scores, thresholds: dict[str, float], gate: float
-) -> dict[str, dict[str, float | None]]:
-    """Per finding, the rates of what is served: present where the gate lets the film through and stage 2 says so.
+def gated(routed: NDArray[np.bool_], diseases: Scores) -> Scores:
+    """[N] and [N, 14] -> [N, 14], as it is served: zeros where the gate skips a film."""
+    return np.where(routed[:, None], diseases, 0.0)
 
-    Args:
+
+@dataclass(frozen=True)
+class Scored:
+    """Films with both stages' probabilities.
+
+    Attributes:
         targets: [N, 14] int8.
         finding: [N] p(finding).
-        diseases: [N, 14] stage 2 on every film.
-        thresholds: of each finding.
-        gate: stage 1's threshold.
+        routed: [N], whether the gate lets the film through.
+        ways: the 14 of each film, [N, 14], in the three ways to join the stages. ``ungated``: stage 2 on every film,
+            calibrated for routed ones alone; ``gated``: the same, zeros where the gate skips the film, which is what
+            is served; ``soft``: p(finding) x p(disease | finding), calibrated for every film.
+        present: [N, 14], what the served report calls present.
     """
-    routed = finding >= gate
-    return {
-        name: rates(targets[:, label], routed & (diseases[:, label] >= thresholds[name]))
-        for label, name in enumerate(FINDINGS)
-    }
+
+    targets: NDArray[np.int8]
+    finding: Scores
+    routed: NDArray[np.bool_]
+    ways: dict[str, Scores]
+    present: NDArray[np.bool_]
 
 
-def joined(finding: Scores, diseases: Scores, threshold: float) -> dict[str, Scores]:
-    """[N] and [N, 14] -> three ways to join stage 2 with stage 1, [N, 14] each.
+def disease_metrics(films: Scored) -> dict[str, Any]:
+    """Stage 2 on its own and under the gate: AUC of each finding and way, and the rates of what is served.
 
-    Ungated: stage 2 on all films. Gated, which is what is served: zeros where stage 1 is below ``threshold``.
-    Soft: p(finding) x p(disease).
+    A finding behind the gate counts as missed.
     """
-    routed = finding >= threshold
-    return {
-        "ungated": diseases,
-        "gated": np.where(routed[:, None], diseases, 0.0),
-        "soft": finding[:, None] * diseases,
-    }
-
-
-def disease_metrics(targets: NDArray[np.int8], finding: Scores, diseases: Scores, threshold: float) -> dict[str, Any]:
-    """Stage 2 on its own and under the gate: AUC of each finding, each way of ``joined``.
-
-    Args:
-        targets: [N, 14] int8.
-        finding: [N] p(finding).
-        diseases: [N, 14] stage 2 on every film.
-        threshold: the gate's.
-    """
-    routed, ways = finding >= threshold, joined(finding, diseases, threshold)
     per_disease = {
         name: {
-            "positives": int(targets[:, label].sum()),
-            **{way: auc(targets[:, label], scores[:, label]) for way, scores in ways.items()},
+            "positives": int(films.targets[:, label].sum()),
+            **{way: auc(films.targets[:, label], scores[:, label]) for way, scores in films.ways.items()},
         }
         for label, name in enumerate(FINDINGS)
     }
     return {
-        "routed": int(routed.sum()),
-        "skipped": int((~routed).sum()),
+        "routed": int(films.routed.sum()),
+        "skipped": int((~films.routed).sum()),
         "diseases": per_disease,
-        "mean_auc": {way: mean_auc(targets, scores) for way, scores in ways.items()},
+        "mean_auc": {way: mean_auc(films.targets, scores) for way, scores in films.ways.items()},
         "left_out": [name for name, areas in per_disease.items() if areas["ungated"] is None],
+        "served": {
+            name: rates(films.targets[:, label], films.present[:, label]) for label, name in enumerate(FINDINGS)
+        },
     }
 
 

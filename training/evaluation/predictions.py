@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.data.films import read_table
 from training.data.labels import any_finding
 from training.data.tables import IMAGE, find_column, read_film_table, refuse_twice

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from training.evaluation.adjudicated import Labels
+from training.evaluation.metrics import rates
 from training.evaluation.predictions import Predictions
 from workflows.files.text_files import DataError, read_json
 
@@ -118,11 +119,8 @@ def _compare(
 
 
 def _rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> Rates:
-    positive, negative = called[targets == 1], called[targets == 0]
-    return Rates(
-        sensitivity=float(positive.mean()) if len(positive) else None,
-        specificity=float(1 - negative.mean()) if len(negative) else None,
-    )
+    of = rates(targets, called)
+    return Rates(of["sensitivity"], of["specificity"])
 
 
 def _at_specificity(targets: NDArray[np.int8], scores: NDArray[np.float64], wanted: float | None) -> Rates:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.data.tables import read_film_list
 from training.evaluation.adjudicated import Labels, read_labels, read_readers, relabel
 from training.evaluation.bootstrap import Intervals, intervals, paired_intervals

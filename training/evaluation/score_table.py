@@ -1,14 +1,18 @@
 """The scores of a predictions table, for a person to read."""
 
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from handlers.reading import FINDING
+from handlers.findings import FINDING
+from training.evaluation import formats
 
 STAGES = ("finding", "diseases")
 STAGE_1 = "any finding (stage 1)"
+
+interval, number = (partial(form, places=4) for form in (formats.interval, formats.number))
 
 
 def print_scores(scores: dict[str, Any]) -> None:
@@ -43,10 +47,10 @@ def _score_table(scores: dict[str, Any]) -> Table:
     table = _table("95% intervals by bootstrap over patients", "finding", "positives", "AUC", "AUPRC")
     for stage in filter(scores.get, STAGES):
         for name, label in scores[stage]["labels"].items():
-            table.add_row(_shown(name), str(label["positives"]), _interval(label["auc"]), _interval(label["auprc"]))
+            table.add_row(_shown(name), str(label["positives"]), interval(label["auc"]), interval(label["auprc"]))
         table.add_section()
     if scores["diseases"]:
-        means = (_interval(scores["diseases"][f"mean_{area}"]) for area in ("auc", "auprc"))
+        means = (interval(scores["diseases"][f"mean_{area}"]) for area in ("auc", "auprc"))
         table.add_row("mean of the findings", "", *means, style="bold")
     return table
 
@@ -59,12 +63,14 @@ def _difference_table(scores: dict[str, Any]) -> Table:
     for stage in filter(difference.get, STAGES):
         for name, label in difference[stage]["labels"].items():
             other = scores["against"][stage]["labels"][name]["auc"]
-            table.add_row(_shown(name), _interval(other), _interval(label["auc"], "+"), _interval(label["auprc"], "+"))
+            table.add_row(
+                _shown(name), interval(other), interval(label["auc"], sign="+"), interval(label["auprc"], sign="+")
+            )
         table.add_section()
     if difference["diseases"]:
         other = scores["against"]["diseases"]["mean_auc"]
-        means = (_interval(difference["diseases"][f"mean_{area}"], "+") for area in ("auc", "auprc"))
-        table.add_row("mean of the findings", _interval(other), *means, style="bold")
+        means = (interval(difference["diseases"][f"mean_{area}"], sign="+") for area in ("auc", "auprc"))
+        table.add_row("mean of the findings", interval(other), *means, style="bold")
     return table
 
 
@@ -79,9 +85,7 @@ def _reader_table(readers: list[dict[str, Any]]) -> Table:
         previous = row["name"]
         mark = {True: "*", False: "", None: "?"}[row["voted"]]
         counts = (str(row[count]) for count in ("films", "positives"))
-        cells = (
-            _number(row[who][rate]) for who in ("by_reader", "by_model") for rate in ("sensitivity", "specificity")
-        )
+        cells = (number(row[who][rate]) for who in ("by_reader", "by_model") for rate in ("sensitivity", "specificity"))
         table.add_row(_shown(row["name"]), f"{row['reader']}{mark}", *counts, *cells)
     return table
 
@@ -111,12 +115,3 @@ def _table(title: str, *columns: str) -> Table:
 
 def _shown(name: str) -> str:
     return STAGE_1 if name == FINDING else name
-
-
-def _interval(interval: dict[str, float | None], sign: str = "") -> str:
-    value, low, high = (_number(interval[key], sign) for key in ("value", "low", "high"))
-    return value if interval["low"] is None else f"{value} ({low} to {high})"
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "n/a" if value is None else f"{value:{sign}.4f}"

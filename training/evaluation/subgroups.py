@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from handlers.findings import FINDINGS
-from handlers.reading import FINDING
+from handlers.findings import FINDING, FINDINGS
 from training.data.films import find_table
 from training.data.labels import any_finding
 from training.data.tables import IMAGE, read_film_table, refuse_twice
 from training.evaluation.bootstrap import Interval, intervals
-from training.evaluation.gate import Scored
-from training.evaluation.metrics import joined, rates
+from training.evaluation.metrics import MIN_COUNT, Scored, rates
 from workflows.files.text_files import DataError
 
 BANDS = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 120}
@@ -28,8 +26,6 @@ OTHER = "other or not known"
 GROUPS = {"sex": ("F", "M", OTHER), "age": (*BANDS, OTHER), "view": ("PA", "AP", OTHER)}
 COLUMNS = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Position"}
 """What NIH's table calls them."""
-FEWEST = 10
-"""Patients with and without a finding below which its AUC says more of who they are than of the model."""
 
 AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[DWMY]?)")
 IN_A_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
@@ -94,17 +90,16 @@ def read_traits(folder: Path, images: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({by: [_group(by, text) for text in texts] for by, texts in said.items()})
 
 
-def subgroups(traits: pd.DataFrame, patients: NDArray[np.str_], films: Scored, gate: float) -> list[Subgroup]:
+def subgroups(traits: pd.DataFrame, patients: NDArray[np.str_], films: Scored) -> list[Subgroup]:
     """Every group of ``GROUPS``; ``OTHER`` only where films are in it.
 
     Args:
         traits: [N], of ``read_traits``.
         patients: [N].
         films: N of them.
-        gate: stage 1's served threshold.
     """
     parts = [
-        _measure(by, group, np.flatnonzero(traits[by].to_numpy() == group), patients, films, gate)
+        _measure(by, group, np.flatnonzero(traits[by].to_numpy() == group), patients, films)
         for by, groups in GROUPS.items()
         for group in groups
     ]
@@ -119,9 +114,7 @@ def _group(by: str, text: str) -> str:
     return value if value in GROUPS[by] else OTHER
 
 
-def _measure(
-    by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.str_], films: Scored, gate: float
-) -> Subgroup:
+def _measure(by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.str_], films: Scored) -> Subgroup:
     targets, finding, whose = films.targets[rows], films.finding[rows], patients[rows]
     present = any_finding(targets)
     counted = Subgroup(
@@ -129,9 +122,9 @@ def _measure(
     )
     if blank := _why_blank(group, present[:, 0], whose):
         return replace(counted, blank=blank)
-    called = rates(present[:, 0], finding >= gate)
-    served = joined(finding, films.diseases[rows], gate)["gated"]
-    enough = [label for label in range(len(FINDINGS)) if min(_patients_of(targets[:, label], whose)) >= FEWEST]
+    called = rates(present[:, 0], films.routed[rows])
+    served = films.ways["gated"][rows]
+    enough = [label for label in range(len(FINDINGS)) if min(_patients_of(targets[:, label], whose)) >= MIN_COUNT]
     names = [FINDINGS[label] for label in enough]
     return replace(
         counted,
@@ -149,8 +142,8 @@ def _why_blank(group: str, present: NDArray[np.int8], patients: NDArray[np.str_]
     if group == OTHER:
         return "the table does not say, or says what cannot be (an age over 120)"
     ill, well = _patients_of(present, patients)
-    if min(ill, well) < FEWEST:
-        return f"{ill} patients have a film with a finding, {well} one without; fewer than {FEWEST} give no AUC"
+    if min(ill, well) < MIN_COUNT:
+        return f"{ill} patients have a film with a finding, {well} one without; fewer than {MIN_COUNT} give no AUC"
     return None
 
 

@@ -1,15 +1,14 @@
-"""Operating points, from validation scores that no gate has touched."""
+"""Operating points, from validation scores that no gate has zeroed."""
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from handlers.findings import FINDINGS
-from training.evaluation.metrics import Scores
+from handlers.cascade import Scores
 from workflows.files.text_files import DataError
 
 UNKNOWN = 0.5
-"""The threshold of a disease that validation does not hold."""
+"""A disease's threshold where too few films show it to choose one, and there is no older one to keep."""
 
 
 def threshold_for_sensitivity(targets: NDArray[np.int8], scores: Scores, sensitivity: float) -> float:
@@ -29,16 +28,16 @@ def threshold_for_sensitivity(targets: NDArray[np.int8], scores: Scores, sensiti
     return float(positives[int(np.ceil(sensitivity * len(positives) - 1e-9)) - 1])
 
 
-def threshold_for_f1(targets: NDArray[np.int8], scores: Scores) -> float:
-    """The score, among the scores themselves, with the highest F1. [N] int8, [N] in [0, 1]."""
-    if not targets.any():
-        return UNKNOWN
+def threshold_for_f1(targets: NDArray[np.int8], scores: Scores, missed: int = 0) -> float:
+    """The score, among the scores themselves, with the highest F1.
+
+    Args:
+        targets: [N] int8, at least one positive.
+        scores: [N] in [0, 1].
+        missed: positives that have no score, for the gate skipped them.
+    """
     precision, recall, thresholds = precision_recall_curve(targets, scores)
+    recall *= targets.sum() / (targets.sum() + missed)
     both = precision[:-1] + recall[:-1]
     f1 = np.divide(2 * precision[:-1] * recall[:-1], both, out=np.zeros_like(both), where=both > 0)
     return float(thresholds[np.argmax(f1)])
-
-
-def disease_thresholds(targets: NDArray[np.int8], scores: Scores) -> dict[str, float]:
-    """[N, 14] targets and ungated scores -> the threshold of each finding."""
-    return {name: threshold_for_f1(targets[:, label], scores[:, label]) for label, name in enumerate(FINDINGS)}

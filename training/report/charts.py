@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from handlers.cascade import Scores
 from training.data.splits import Split
 from training.evaluation.bootstrap import Interval
-from training.evaluation.metrics import BINS, Scores
+from training.evaluation.metrics import BINS, bins_of
 
 DPI = 192
 """Twice a screen's 96, so that a chart stays sharp where it is enlarged."""
@@ -118,7 +119,7 @@ def draw_pr(names: Sequence[str], targets: NDArray[np.int8], scores: Scores, ser
 
 def reliability(targets: NDArray[np.int8], scores: Scores) -> list[tuple[int, float, float, int]]:
     """[N] and [N] -> per bin of the ECE that holds a score: its place, mean score, share of positives, number."""
-    bins = np.clip(np.ceil(scores * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    bins = bins_of(scores)
     held = [(int(place), bins == place) for place in np.unique(bins)]
     return [(place, float(scores[one].mean()), float(targets[one].mean()), int(one.sum())) for place, one in held]
 

@@ -13,7 +13,7 @@ import json
 import platform
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,18 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from handlers.cascade import Cascade, Scores
 from handlers.decoding.image import read_film, to_pixels
-from handlers.findings import FINDINGS, NO_FINDING
+from handlers.findings import FINDING, FINDINGS, NO_FINDING, STAGE_LABELS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit, serving_device
 from training.archive import LIBRARIES
 from training.data.films import Films, read_films
 from training.data.splits import SPLITS
-from training.evaluate import LABELS, STAGES, targets_of
+from training.evaluate import SOFT
 from training.evaluation.bootstrap import Interval, Intervals, intervals, paired_intervals
-from training.evaluation.calibration import class_mean
-from training.evaluation.metrics import Scores, joined
+from training.evaluation.formats import interval, number
+from training.evaluation.metrics import MIN_COUNT, class_mean, gated
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.thresholds import UNKNOWN
 from training.report.charts import (
@@ -52,9 +53,6 @@ from workflows.files.text_files import DataError, read_json
 
 TEMPLATE = "report.html.j2"
 WAYS = ("ungated", "gated", "soft")
-FINDING = LABELS[0]
-
-Thresholds = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -92,19 +90,20 @@ def report(run: Path, single: Path | None = None) -> Path:
         FileNotFoundError: the run has no evaluation or no checkpoint.
     """
     evaluation = _read_evaluation(run)
-    configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGES}
+    configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGE_LABELS}
     data = yaml.safe_load(configs["disease"])["data"]
     films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
     tested = read_predictions(run / "predictions.csv", films.folder)
     # The table's digits are those of float32, in which the thresholds were taken from such scores.
     tested.scores[:] = tested.scores.astype(np.float32)
-    compared = _compare(tested, evaluation["thresholds"][FINDING], single, films.folder) if single else None
+    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    compared = _compare(run, tested, cascade, single, films.folder) if single else None
 
     localisation = run / "localisation.json"
     versions = {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, "matplotlib")}}
     with written_folder(run / "report") as folder:
-        _draw_charts(run, evaluation, films, tested, compared, folder)
-        gallery = _gallery(run, films, tested, evaluation["thresholds"], folder)
+        _draw_charts(run, evaluation, cascade, films, tested, compared, folder)
+        gallery = _gallery(run, films, tested, cascade, folder)
         page = _render(
             evaluation=evaluation,
             areas=_areas(evaluation, compared),
@@ -130,9 +129,7 @@ def report(run: Path, single: Path | None = None) -> Path:
     return run / "report" / "report.html"
 
 
-def pick_films(
-    targets: NDArray[np.int8], finding: Scores, diseases: Scores, thresholds: Thresholds
-) -> list[tuple[str, int]]:
+def pick_films(targets: NDArray[np.int8], finding: Scores, diseases: Scores, cascade: Cascade) -> list[tuple[str, int]]:
     """The gallery's rule: (what the film is an example of, its row), of equals the first in the table.
 
     True positives: the two films with the highest probability of a finding that is there and reported. Missed: of the
@@ -144,9 +141,9 @@ def pick_films(
         targets: [N, 14] int8.
         finding: [N] p(finding).
         diseases: [N, 14] stage 2 on every film.
-        thresholds: of ``Finding`` and of each finding.
+        cascade: its thresholds.
     """
-    reported = reported_findings(finding, diseases, thresholds)
+    reported = cascade.present(finding, diseases)
     right = reported & (targets == 1)
     ill, found, named = targets.any(axis=1), right.any(axis=1), reported.any(axis=1)
     highest_right, highest = (np.where(mask, diseases, 0.0).max(axis=1) for mask in (right, reported))
@@ -163,18 +160,12 @@ def pick_films(
     ]
 
 
-def reported_findings(finding: Scores, diseases: Scores, thresholds: Thresholds) -> NDArray[np.bool_]:
-    """[N] and [N, 14] -> [N, 14]: present in the served report."""
-    limits = np.array([thresholds[name] for name in FINDINGS])
-    return np.asarray((finding >= thresholds[FINDING])[:, None] & (diseases >= limits))
-
-
 def _read_evaluation(run: Path) -> dict[str, Any]:
     path = run / "evaluation.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there: python -m training.evaluate --run {run}")
     evaluation = read_json(path)
-    lacking = [part for part in ("gate", "calibration_error", "intervals") if part not in evaluation]
+    lacking = [part for part in ("kind", "gate", "routed", "calibration_error", "intervals") if part not in evaluation]
     if lacking:
         raise DataError(
             f"{path} is of an older form, without {', '.join(lacking)}: python -m training.evaluate --run {run}"
@@ -182,11 +173,13 @@ def _read_evaluation(run: Path) -> dict[str, Any]:
     return evaluation
 
 
-def _compare(tested: Predictions, gate: float, single: Path, data: Path) -> Compared:
+def _compare(run: Path, tested: Predictions, cascade: Cascade, single: Path, data: Path) -> Compared:
     listed = tested.images.tolist()
     table = read_predictions(single, data, listed).only(FINDINGS)
     other = table.films(pd.Index(table.images).get_indexer(pd.Index(listed)))
-    ways = joined(tested.scores[:, 0], tested.scores[:, 1:], gate)
+    finding, ungated = tested.scores[:, 0], tested.scores[:, 1:]
+    soft = pd.read_csv(run / "predictions.csv")[[SOFT + name for name in FINDINGS]].to_numpy()
+    ways = {"ungated": ungated, "gated": gated(cascade.routed(finding), ungated), "soft": soft}
     fixed = other.patients, FINDINGS
     return Compared(
         name=single.name,
@@ -217,6 +210,7 @@ def _mean_errors(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _draw_charts(
     run: Path,
     evaluation: dict[str, Any],
+    cascade: Cascade,
     films: Films,
     tested: Predictions,
     compared: Compared | None,
@@ -226,8 +220,11 @@ def _draw_charts(
     served = [test["binary"], *(test["served"][name] for name in FINDINGS)]
     names = ["Any finding (stage 1)", *FINDINGS]
     counts = {split: _label_counts(films, films.rows(split)) for split in SPLITS}
-    pooled = tested.targets[:, 1:].ravel(), tested.scores[:, 1:].ravel()
-    panels = {"Any finding (stage 1)": (tested.targets[:, 0], tested.scores[:, 0]), "The 14 findings, pooled": pooled}
+    panels = {"Any finding (stage 1)": (tested.targets[:, 0], tested.scores[:, 0])}
+    routed = cascade.routed(tested.scores[:, 0])
+    if routed.any():
+        pooled = tested.targets[routed, 1:].ravel(), tested.scores[routed, 1:].ravel()
+        panels["The 14 findings, pooled, on routed films"] = pooled
     figures = {
         "labels": draw_labels(counts, {split: len(films.rows(split)) for split in SPLITS}),
         "roc": draw_roc(names, tested.targets, tested.scores, served),
@@ -244,7 +241,7 @@ def _draw_charts(
 def _label_counts(films: Films, rows: NDArray[np.int64]) -> dict[str, int]:
     """Films with each finding, the commonest of the whole folder first, after any and none."""
     common = np.argsort(-films.diseases.sum(axis=0), kind="stable")
-    some, *each = targets_of(films)[rows].sum(axis=0).tolist()
+    some, each = int(films.findings[rows].sum()), films.diseases[rows].sum(axis=0).tolist()
     return {"any finding": some, NO_FINDING: len(rows) - some, **{FINDINGS[label]: each[label] for label in common}}
 
 
@@ -260,22 +257,20 @@ def _read_histories(run: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: history for name, history in histories.items() if history}
 
 
-def _gallery(
-    run: Path, films: Films, tested: Predictions, thresholds: Thresholds, folder: Path
-) -> list[dict[str, Any]]:
+def _gallery(run: Path, films: Films, tested: Predictions, cascade: Cascade, folder: Path) -> list[dict[str, Any]]:
     """Draws the films of ``pick_films``; returns what the page says of each."""
     targets, finding, diseases = tested.targets[:, 1:], tested.scores[:, 0], tested.scores[:, 1:]
-    reported = reported_findings(finding, diseases, thresholds)
+    reported, routed = cascade.present(finding, diseases), cascade.routed(finding)
     paths = dict(zip(films.table["image"], films.table["path"], strict=True))
     vit = Vit(run / "disease" / "checkpoint", serving_device())
     entries = []
-    for number, (kind, row) in enumerate(pick_films(targets, finding, diseases, thresholds), 1):
+    for film_number, (kind, row) in enumerate(pick_films(targets, finding, diseases, cascade), 1):
         named = np.flatnonzero(reported[row])
         among = named if len(named) else np.arange(len(FINDINGS))
         top = int(among[np.argmax(diseases[row, among])])
         film = read_film(paths[tested.images[row]].read_bytes())
         heatmap = relevance(vit, to_pixels(film, vit.image_size)[None], top)[0]
-        picture = folder / f"gallery-{number}.png"
+        picture = folder / f"gallery-{film_number}.png"
         save_chart(draw_film(film, heatmap, f"heatmap of {FINDINGS[top]}"), picture, films.synthetic)
         entries.append(
             {
@@ -284,7 +279,7 @@ def _gallery(
                 "image": str(tested.images[row]),
                 "truth": [name for name, there in zip(FINDINGS, targets[row], strict=True) if there],
                 "finding": float(finding[row]),
-                "routed": bool(finding[row] >= thresholds[FINDING]),
+                "routed": bool(routed[row]),
                 "present": [
                     (FINDINGS[one], float(diseases[row, one])) for one in sorted(named, key=lambda i: -diseases[row, i])
                 ],
@@ -304,28 +299,14 @@ def _render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(area=_area, difference=_difference, share=_share)
+    environment.filters.update(area=_area, share=number)
     return environment.get_template(TEMPLATE).render(
-        **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN
+        **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN, min_count=MIN_COUNT
     )
 
 
-def _area(one: dict[str, float | None] | Interval) -> str:
-    """An interval as text: the estimate and its bounds, as far as they are known."""
-    known = one if isinstance(one, Interval) else Interval(**one)
-    if known.value is None:
-        return "–"
-    return f"{known.value:.3f}" + ("" if known.low is None else f" ({known.low:.3f}–{known.high:.3f})")
-
-
-def _difference(one: Interval) -> str:
-    if one.value is None:
-        return "–"
-    return f"{one.value:+.3f}" + ("" if one.low is None else f" ({one.low:+.3f} to {one.high:+.3f})")
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _area(one: dict[str, Any] | Interval, sign: str = "") -> str:
+    return interval(asdict(one) if isinstance(one, Interval) else one, sign=sign)
 
 
 def _data_uri(path: Path) -> str:
