@@ -1,6 +1,6 @@
-"""Which workflow is served: ``model_store/active``, one name a line, the served one first, then the one before.
+"""Which workflow is served: ``active`` in the live store, one name a line, the served one first, then the one before.
 
-Without the file it is ``chest_xray``, which ``make archive`` writes. ``workflows.roll`` switches.
+Without the file it is ``chest_xray``, which a start deploys. ``workflows.roll`` switches.
 """
 
 import logging

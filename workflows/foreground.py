@@ -26,6 +26,8 @@ END_LIMIT = 20.0
 PARENT_LOOK = 0.5
 """Seconds between two looks at who the parent is. The kernel's own signal (PR_SET_PDEATHSIG) comes when the thread
 ends that started this process, and on Linux only."""
+LONGEST_SOCKET = "pymp-12345678/listener-12345678"
+"""In the temporary folder: Python's multiprocessing in a worker; the worker's own is ``.ts.sock.9000``."""
 SOCKET_PATH = 103
 """Bytes of a Unix socket's name, at most, on macOS; Linux allows four more."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -34,12 +36,12 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def main() -> None:
     folder, parent = sys.argv[1:]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, _exit_once)
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with scratch_folder(Path(tempfile.gettempdir()) / "cxr") as temporary:  # short: see SOCKET_PATH
-        if len(os.fsencode(temporary / ".ts.sock.65535")) > SOCKET_PATH:
+        if len(os.fsencode(temporary / LONGEST_SOCKET)) > SOCKET_PATH:
             sys.exit(f"{temporary} is too long for the workers' sockets: name a shorter temporary folder in TMPDIR")
         tempfile.tempdir = os.environ["TMPDIR"] = os.environ["TEMP"] = str(temporary)
         os.chdir(folder)
@@ -47,8 +49,15 @@ def main() -> None:
         try:
             start_torchserve()
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _end_children()
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            finally:  # where SIGTERM has come just before, too
+                _end_children()
+
+
+def _exit_once(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit()
 
 
 def _end_with(parent: int) -> None:
