@@ -68,3 +68,11 @@ def test_a_fault_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert shown.stderr.startswith("error: ")
     assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("older", "module"), [("workflows.client", "client.read"), ("workflows.score", "client.score")]
+)
+def test_the_clients_older_names_still_work(older: str, module: str) -> None:
+    shown = call("-m", older, "--help")
+    assert shown.stdout.startswith(f"usage: python -m {module} "), shown.stderr
