@@ -5,12 +5,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import ViTForImageClassification
 
+from handlers.findings import FINDINGS
 from training.evaluate import evaluate
 from training.fit.config import ModelConfig, SizesConfig
 from training.fit.joint import JointVit, product_logits
@@ -55,6 +57,14 @@ def test_a_joint_run_exports_two_checkpoints_that_are_evaluated_like_any_other(t
     assert [line["epoch"] for line in lines] == [1, 2]
     evaluation = evaluate(tmp_path)
     assert evaluation["test"]["binary"]["auc"] is not None
+    assert evaluation["kind"] == "conditional"
+    # A table of the disease branch holds p(finding) x p(disease | finding), which orders films as the evaluation does.
+    table, scores = predict(tmp_path / "disease" / "checkpoint"), pd.read_csv(tmp_path / "predictions.csv")
+    finding = predict(tmp_path / "binary" / "checkpoint")["Finding"]
+    assert table["Image Index"].tolist() == scores["Image Index"].tolist()
+    for name in FINDINGS:
+        assert (table[name] < finding).all()
+        assert (table[name].rank() == scores[name].rank()).mean() > 0.9  # but for ties in the last digit
 
 
 def test_it_goes_on_from_two_single_stage_runs(run: Path, tiny_config, tmp_path: Path) -> None:

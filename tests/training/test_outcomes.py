@@ -17,7 +17,9 @@ from training.archive import archive
 from training.data.films import read_films
 from training.data.outcomes import describe_outcomes
 from training.evaluate import evaluate
+from training.evaluation.metrics import MIN_COUNT
 from training.evaluation.model_card import model_card
+from training.evaluation.thresholds import UNKNOWN
 from training.recalibrate import recalibrate
 from training.report.page import report
 from training.train import train
@@ -140,7 +142,11 @@ def test_what_cannot_be_scored_is_named_and_the_rest_goes_its_way(relabelled, tr
     areas = [evaluation["test"]["diseases"][name]["ungated"] for name in scored]
     assert evaluation["test"]["mean_auc"]["ungated"] == pytest.approx(sum(areas) / len(areas))
     _follow(run, folder, tmp_path)
-    assert "its threshold is 0.5, which nothing chose" in " ".join((run / "evaluation.txt").read_text().split())
+    assert set(evaluation["without_threshold"]) >= {"Mass", "Hernia"}
+    for name in evaluation["without_threshold"]:
+        assert evaluation["thresholds"][name] == 0.5
+    text = " ".join((run / "evaluation.txt").read_text().split())
+    assert f"With a threshold of {UNKNOWN:g}, which nothing chose, for fewer than {MIN_COUNT}" in text
 
 
 @pytest.mark.parametrize("shown", ["No Finding", "Mass"])
@@ -163,6 +169,11 @@ def test_the_first_lines_of_a_training_count_films_and_patients(sample: Path) ->
     ill = int(films.findings[rows].sum())
     patients = films.table["patient"].to_numpy()[rows]
     with_finding = len(set(patients[films.findings[rows, 0] == 1]))
+    few = next(line for line in describe_outcomes(films) if line.startswith("validation: calibrated by the intercept"))
+    assert f"its threshold is {UNKNOWN:g}: " in few
+    positives = films.diseases[films.rows("validation")].sum(axis=0)
+    for name, count in zip(FINDINGS, positives.tolist(), strict=True):
+        assert (f"{name} ({count} of " in few) == (0 < count < MIN_COUNT)
     assert f"train: {len(rows)} films of {len(set(patients))} patients, {ill} ({with_finding} patients)" in train_line
 
 
