@@ -22,6 +22,7 @@ import handlers
 from handlers.findings import STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata, Precision
 from handlers.networks.vit import PREPROCESSOR_FILE
+from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
 from workflows import command_line
 from workflows.active import WORKFLOW
@@ -45,8 +46,6 @@ LIBRARIES = (
     "python-gdcm",
     "pylibjpeg-openjpeg",
 )
-FEW = ("uncalibrated", "without_slope", "without_threshold")
-"""Lists of an evaluation: the labels that too few films show, and what follows."""
 INTENDED_USE = (
     "Research on adult frontal chest radiographs. Not a medical device: not for diagnosis, triage or any decision "
     "about a patient."

@@ -15,6 +15,8 @@ MIN_COUNT = 10
 """Below this many films of either outcome no slope is fitted and no threshold chosen by F1, below this many patients of
 either no AUC of a subgroup is given. Ten events for each parameter that they decide: Peduzzi et al., *A simulation
 study of the number of events per variable in logistic regression analysis*, J Clin Epidemiol 1996."""
+FEW = ("uncalibrated", "without_slope", "without_threshold")
+"""Of an evaluation: the lists of labels that have too few films, by what follows."""
 BINS = 15
 """Of the expected calibration error, as in Guo et al., *On calibration of modern neural networks*, ICML 2017."""
 

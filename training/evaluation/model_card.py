@@ -24,9 +24,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from handlers.findings import FINDINGS
+from handlers.findings import FINDINGS, LABELS
 from training.evaluation.formats import interval, number, percent
-from training.evaluation.metrics import MIN_COUNT, class_mean
+from training.evaluation.metrics import FEW, MIN_COUNT, class_mean
 from training.evaluation.thresholds import UNKNOWN
 from workflows import command_line
 from workflows.active import WORKFLOW
@@ -205,6 +205,7 @@ def _results(binary: dict[str, Any], disease: dict[str, Any], data: dict[str, An
 def _body(binary: Archive, disease: Archive) -> str:
     metrics = {"binary": binary.metadata["metrics"], "disease": disease.metadata["metrics"]}
     gate, site = metrics["binary"]["gate"], binary.metadata["recalibrated"]
+    still = site["kept"] if site else LABELS  # what a site's films have moved is no longer as it was evaluated
     return (
         _templates()
         .get_template("model_card.md.j2")
@@ -230,11 +231,7 @@ def _body(binary: Archive, disease: Archive) -> str:
                 for split, of in metrics["binary"]["calibration_error"].items()
             },
             routed=metrics["disease"]["routed"],
-            uncalibrated=[*metrics["binary"]["uncalibrated"], *metrics["disease"]["uncalibrated"]],
-            without_slope=[*metrics["binary"]["without_slope"], *metrics["disease"]["without_slope"]],
-            without_threshold=[
-                name for name in metrics["disease"]["without_threshold"] if site is None or name in site["kept"]
-            ],
+            **{few: [name for stage in metrics.values() for name in stage[few] if name in still] for few in FEW},
             min_count=MIN_COUNT,
             unknown=UNKNOWN,
             subgroups=metrics["disease"]["subgroups"],
