@@ -52,12 +52,12 @@ def start(settings: Settings, words: Sequence[str]) -> None:
             not become ready.
     """
     server = Server.of_folder(settings.server)
-    store.check_served(server)
+    deploys = store.check_served(server)
     process, log = running(server), _log(server)
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as output:
         before = output.tell()
-        if process is None or store.is_staged(server) or _note(server)["fingerprint"] != fingerprint(settings):
+        if process is None or deploys or _note(server).get("fingerprint") != fingerprint(settings):
             java.require_java()
             require_ports(server, settings)
             _end(process)
@@ -145,7 +145,7 @@ def _end(process: psutil.Process | None) -> None:
     with suppress(psutil.NoSuchProcess):
         if process is not None:
             process.terminate()
-            if psutil.wait_procs([process], END_LIMIT)[1]:
+            if jvm.still_running([process], END_LIMIT):
                 process.kill()  # its TorchServe ends with it
 
 

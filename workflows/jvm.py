@@ -6,6 +6,8 @@ then its key file (mode 600) cannot be read either.
 """
 
 import socket
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,14 @@ def runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def still_running(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that have not ended after so many seconds; returns as soon as all have."""
+    limit = time.monotonic() + seconds
+    while (left := [process for process in processes if runs(process)]) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return left
 
 
 def note(folder: Path, process: psutil.Process) -> None:

@@ -54,16 +54,17 @@ def is_staged(server: Server) -> bool:
     return active == WORKFLOW
 
 
-def check_served(server: Server) -> None:
-    """Looks at the pair that a start would serve.
+def check_served(server: Server) -> bool:
+    """Looks at the pair that a start would serve; returns whether it would deploy that first.
 
     Raises:
         ServerError: an archive is missing or altered.
     """
-    if is_staged(server):
-        check_archives(server.store.parent)
+    if deploys := is_staged(server):
+        check_pair(server.store.parent)
     else:
         check_archives(server.store, Active.of(server).name())
+    return deploys
 
 
 def deploy(server: Server) -> None:

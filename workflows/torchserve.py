@@ -155,8 +155,7 @@ def cause_of_end(server: Server, process: psutil.Process) -> Iterator[None]:
     try:
         yield
     except ServerDown:
-        psutil.wait_procs([process], timeout=EXIT_LIMIT)  # its connections break a moment before it is gone
-        if jvm.runs(process):
+        if jvm.still_running([process], EXIT_LIMIT):  # its connections break a moment before it is gone
             raise
         raise ended(server, process) from None
 
@@ -192,11 +191,11 @@ def end(server: Server) -> None:
         processes = [first, *_tree(process)]
         with suppress(psutil.NoSuchProcess):
             first.terminate()
-        psutil.wait_procs([first], timeout=END_LIMIT)
+        jvm.still_running([first], END_LIMIT)
         for one in processes:  # the first has ended the others, unless it was killed
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-        psutil.wait_procs(processes, timeout=END_LIMIT)
+        jvm.still_running(processes, END_LIMIT)
     jvm.forget(server.folder)
     (server.folder / KEY_FILE).unlink(missing_ok=True)
 
