@@ -12,13 +12,16 @@ import torch
 from handlers.findings import FINDINGS
 from handlers.message import Screened
 from handlers.metadata import Metadata
-from handlers.reading import Screening
+from handlers.reading import Naming, Screening
 from training.archive import archive
+from training.evaluate import evaluate
 from training.recalibrate import recalibrate, site_version
+from training.train import train
 from workflows.files.text_files import DataError
 from workflows.sums import check_sums
 
 TABLE = "Data_Entry_2017.csv"
+STEPS = ((Screening, "binary"), (Naming, "disease"))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,10 @@ def recalibrated(store: Path, site: Path, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("recalibrated")
     recalibrate(store, site, out)
     return out
+
+
+def listed(site: Path) -> set[str]:
+    return set(pd.read_csv(site / TABLE, dtype=str)["Image Index"])
 
 
 def unpack(folder: Path, stage: str, into: Path) -> Metadata:
@@ -139,6 +146,25 @@ def test_the_version_says_that_a_site_has_changed_it() -> None:
     assert site_version("1.0.0+site.1") == "1.0.0+site.2"
     assert site_version("1.0.0+synthetic") == "1.0.0+synthetic.site.1"
     assert site_version("1.0.0+synthetic.site.9") == "1.0.0+synthetic.site.10"
+
+
+def test_a_joint_pair_stays_conditional_and_is_recalibrated_as_it_is_served(
+    tiny_config, site: Path, tmp_path: Path
+) -> None:
+    train(tiny_config("joint", tmp_path / "run", epochs=1))
+    evaluate(tmp_path / "run", sensitivity=0.5)
+    archive(tmp_path / "run", tmp_path / "store", "1.0.0")
+    recalibrate(tmp_path / "store", site, tmp_path / "out", sensitivity=0.9)
+    folders = {stage: tmp_path / "unpacked" / stage for stage in ("binary", "disease")}
+    metadata = {stage: unpack(tmp_path / "out", stage, folder) for stage, folder in folders.items()}
+    assert metadata["disease"].kind == "conditional"
+    screening, naming = (step(folders[stage], torch.device("cpu")) for step, stage in STEPS)
+    films = [path.read_bytes() for path in sorted((site / "images").iterdir()) if path.name in listed(site)]
+    reports = naming.name(screening.screen(films))
+    record = metadata["disease"].recalibrated
+    assert record
+    assert abs(sum(report.routed for report in reports) - record["routed"]) <= 1  # batches differ in the last bit
+    assert 0 < record["routed"] < record["films"]
 
 
 def test_archives_in_each_others_place_are_refused(store: Path, site: Path, tmp_path: Path) -> None:
