@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from benchmarks.arms.torchserve import configure
-from workflows import jvm, torchserve
+from training.archive import archive
+from workflows import jvm, register, torchserve
 from workflows.server import Server, ServerDown, ServerError
 
 TORCHSERVE = Path(sys.executable).with_name("torchserve")
@@ -75,6 +76,19 @@ def test_one_that_is_started_by_hand_is_found_and_taken_for_the_server_s_own(emp
     assert not jvm.was_noted(empty.folder, process)
     with pytest.raises(ServerDown, match="nothing answers at"):
         empty.require_ours("http://127.0.0.1:9")
+
+
+def test_registering_by_hand_serves_what_is_packed_and_then_leaves_it(
+    empty: Server, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive(run, empty.folder / "model_store", "1.0.0")
+    start_by_hand(empty)
+    register.main(["--server", str(empty.folder)])
+    assert f"ready: POST {empty.inference}/wfpredict/chest_xray" in capsys.readouterr().out
+    archive(run, empty.folder / "model_store", "2.0.0")
+    register.main(["--server", str(empty.folder)])
+    assert register.predict(empty, register.probe_film()).models.binary == "1.0.0+synthetic"
+    assert "2.0.0" not in (empty.store / "chest_xray.html").read_text()
 
 
 def test_one_that_is_started_by_hand_on_a_taken_port_ends_and_that_is_noticed(empty: Server) -> None:
