@@ -1,16 +1,14 @@
 """A small cascade, made as a user would make it: drawn films, two trained stages, an evaluation."""
 
 import json
-import random
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.arms.reserved_ports import free_ports
 from training.evaluate import evaluate
 from training.fit.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, SizesConfig, Stage, TrainConfig
 from training.sample_data import make_sample_data
@@ -21,23 +19,9 @@ pytest_plugins = ["tests.service", "tests.small_disk"]
 TINY = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)
 
 
-PORTS = range(20_000, 32_768)
-"""Below those that Linux gives to clients: one of these could be taken by a connection before the test listens."""
-
-
-def ports_that_are_free(number: int) -> list[int]:
-    found: list[int] = []
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if len(found) == number:
-            break
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-    return found
-
-
-@pytest.fixture
-def free_ports() -> Callable[[int], list[int]]:
-    return ports_that_are_free
+@pytest.fixture(name="free_ports")
+def ports_of_the_run() -> Callable[[int], list[int]]:
+    return free_ports
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.arms import tally
+from benchmarks.arms.reserved_ports import free_ports
 from benchmarks.load import Target
 from workflows.register import probe_film
 
@@ -125,14 +125,6 @@ class Peer(Arm):
 
     def counts(self) -> dict[str, int]:
         return tally.read(self._folder / "tally")
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -15,7 +15,8 @@ import httpx
 import psutil
 
 from benchmarks.arms import torchserve
-from benchmarks.arms.arm import ROOT, START_LIMIT, Arm, ArmError, end, free_ports, tree
+from benchmarks.arms.arm import ROOT, START_LIMIT, Arm, ArmError, end, tree
+from benchmarks.arms.reserved_ports import free_ports
 from benchmarks.load import Target
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.arms.arm import ROOT, Arm, ArmError, free_ports
+from benchmarks.arms.arm import ROOT, Arm, ArmError
+from benchmarks.arms.reserved_ports import free_ports
 from workflows import torchserve
 from workflows.server import Server
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arms.reserved_ports import free_ports
 from client.gateway import Gateway, NotNow
 from handlers.report import Report
 from tests.client.gateway_stub import KEY, GatewayStub, Say, report_of
-from tests.conftest import ports_that_are_free
 from workflows.server import ServerDown, ServerError, WrongToken
 
 FILM = b"0.7"
@@ -74,7 +74,7 @@ def test_a_redirection_is_not_followed_with_a_film(service: GatewayStub) -> None
 def test_no_proxy_that_the_environment_names_sees_a_film(
     service: GatewayStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (nobody,) = ports_that_are_free(1)
+    (nobody,) = free_ports(1)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{nobody}")
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login someone password else\n")
@@ -103,7 +103,7 @@ def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: 
 
 
 def test_what_is_not_up_is_said_in_the_system_s_words() -> None:
-    (nobody,) = ports_that_are_free(1)
+    (nobody,) = free_ports(1)
     with pytest.raises(ServerDown, match=rf"nothing answers at http://127.0.0.1:{nobody} \(.*Connection refused\)"):
         Gateway(f"http://127.0.0.1:{nobody}", KEY).require_up()
 

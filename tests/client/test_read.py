@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arms.reserved_ports import free_ports
 from client import read as command
 from client.gateway import Gateway
 from handlers.report import parse_answer
 from tests.client.gateway_stub import KEY, GatewayStub, Say, report_of
-from tests.conftest import ports_that_are_free
 from workflows import command_line
 
 
@@ -75,7 +75,7 @@ def test_faults_of_the_call_end_with_their_exit_codes(
     assert read(service, "nowhere.png") == 1
     assert "error: nowhere.png: No such file or directory" in capsys.readouterr().err
     assert read(service, str(tmp_path)) == 1
-    (nobody,) = ports_that_are_free(1)
+    (nobody,) = free_ports(1)
     assert command_line.ended(lambda: command.main([*films, "--address", f"http://127.0.0.1:{nobody}"])) == 2
     assert "make serve" in capsys.readouterr().err
     monkeypatch.setenv("CXR_KEY", "revoked")

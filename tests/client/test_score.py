@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.arms.reserved_ports import free_ports
 from client import score as command
 from client.film_list import find_films
 from client.gateway import TRIES, Gateway, NotNow
@@ -22,7 +23,6 @@ from client.score import score
 from handlers.findings import FINDINGS
 from handlers.report import Refusal
 from tests.client.gateway_stub import KEY, PATIENCE, GatewayStub, Say, report_of
-from tests.conftest import ports_that_are_free
 from training.evaluation.predictions import read_predictions
 from workflows import command_line
 from workflows.server import ServerDown
@@ -326,7 +326,7 @@ def test_a_table_of_something_else_is_never_overwritten(words, folder: Path, tmp
 def test_faults_of_the_call_end_with_the_client_s_exit_codes(
     words, folder: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    (nobody,) = ports_that_are_free(1)
+    (nobody,) = free_ports(1)
     assert main([*words, "--address", f"http://127.0.0.1:{nobody}"]) == 2
     assert "make serve" in capsys.readouterr().err
     assert main([*words, "--address", "localhost"]) == 1

@@ -23,11 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from structlog.stdlib import ProcessorFormatter
 
+from benchmarks.arms.reserved_ports import free_ports
 from gateway.keys import KEYS_FILE, make
 from gateway.logs import LINE
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score
-from tests.conftest import ports_that_are_free
 from workflows import jvm
 from workflows.register import probe_film
 
@@ -129,7 +129,7 @@ class StandIn:
 def stand_in_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandIn, Path]]:
     """The stand-in, and the folder of the TorchServe that it stands in for."""
     app = StandIn()
-    (port,) = ports_that_are_free(1)
+    (port,) = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -162,7 +162,7 @@ class Gateway:
     """
 
     def __init__(self, server: Path, folder: Path, ready: bool = True, **settings: object) -> None:
-        (self.port,) = ports_that_are_free(1)
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.secrets = folder / "secrets"
         self.secrets.mkdir()

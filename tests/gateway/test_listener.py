@@ -12,8 +12,8 @@ import httpx
 import pytest
 import uvicorn
 
+from benchmarks.arms.reserved_ports import free_ports
 from gateway.listener import Protocol
-from tests.conftest import ports_that_are_free
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn, answer_on
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -110,7 +110,7 @@ def impatient() -> Iterator[int]:
         await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
 
-    (port,) = ports_that_are_free(1)
+    (port,) = free_ports(1)
     config = uvicorn.Config(app, port=port, http=Protocol, timeout_keep_alive=0.3, log_config=None, lifespan="off")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
