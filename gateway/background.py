@@ -163,7 +163,7 @@ def _wait_until_ready(server: Server, settings: Settings, process: psutil.Proces
                 raise ServerError(_last_fault(server, before))
         time.sleep(0.5)
     how = f"is not ready after {READY_LIMIT:g} s" if jvm.runs(process) else "has ended"
-    raise ServerError(f"the gateway {how} (see {_log(server)}): {_last_fault(server, before)}")
+    raise ServerError(f"the gateway {how}: {_last_fault(server, before)}")
 
 
 def _last_fault(server: Server, before: int) -> str:
@@ -173,10 +173,11 @@ def _last_fault(server: Server, before: int) -> str:
         for line in reversed(log.read().splitlines()):
             if not line.startswith("{"):  # an error before there was a log
                 return line[:1000]
-            entry = json.loads(line)
-            if entry["level"] in ("ERROR", "CRITICAL"):
-                return str(entry["message"])[:1000]
-    return "it said nothing"
+            with suppress(ValueError, KeyError):  # a line that was cut, or another program's
+                entry = json.loads(line)
+                if entry["level"] in ("ERROR", "CRITICAL"):
+                    return str(entry["message"])[:1000]
+    return f"it reads no film (see {_log(server)})"
 
 
 def _address(settings: Settings) -> str:

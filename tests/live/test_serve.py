@@ -124,7 +124,7 @@ def test_a_gateway_that_ends_at_once_says_why(settings: Settings, monkeypatch: p
     monkeypatch.setattr("workflows.ports.require_free", lambda *_: None)  # it is taken after the look
     with (
         socket.create_server(("127.0.0.1", settings.port)),
-        pytest.raises(ServerError, match=r"the gateway has ended .*address already in use"),
+        pytest.raises(ServerError, match=r"the gateway has ended: .*address already in use"),
     ):
         background.start(settings, [])
 
