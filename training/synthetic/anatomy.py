@@ -6,7 +6,7 @@ left), about -0.5 to 0.5; ``y`` runs down from the film's top, 0 to 1. A side is
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,12 @@ Map = npt.NDArray[np.floating[Any]]
 SIDES = (-1, 1)
 
 
-@dataclass(frozen=True)
+def _between(low: float, high: float) -> Any:
+    """A field that ``make_anatomy`` draws evenly from this range."""
+    return field(metadata={"range": (low, high)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Anatomy:
     """One patient's chest as it lies on one film; what no field says is the same in everybody."""
 
@@ -29,25 +34,26 @@ class Anatomy:
     thorax_half: float  # midline to the ribs' inside
     apex_y: float
     base_y: tuple[float, float]  # top of the diaphragm, by side (-1, +1)
-    dome_rise: float  # from the top of the diaphragm down to the costophrenic angle
-    mediastinum_half: float
-    heart_ratio: float  # cardiothoracic ratio, 0..1
-    heart_height: float
-    heart_shear: float  # how much lower the apex of the heart is than its right border
-    rib_spacing: float
-    rib_slope: float
-    rib_contrast: float
-    clavicle_y: float
-    turn: float  # sternum off the spine: the patient stood a little rotated
-    tilt: float  # radians
-    zoom: float  # above 1 the patient is small on the film
-    shift: tuple[float, float]
-    gain: float
-    gamma: float
-    fat: float  # soft tissue around the ribs, 0..1
-    gas: float  # the stomach's bubble under the left dome, 0..1
-    air: float  # how dark the lungs are, about 1
-    vessels: float  # how marked the vessels are, about 1
+    dome_rise: float = _between(0.085, 0.115)  # from the top of the diaphragm down to the costophrenic angle
+    mediastinum_half: float = _between(0.048, 0.062)
+    heart_ratio: float = _between(0.40, 0.475)  # cardiothoracic ratio, 0..1
+    heart_height: float = _between(0.125, 0.15)
+    heart_shear: float = _between(0.1, 0.3)  # how much lower the apex of the heart is than its right border
+    rib_spacing: float = _between(0.066, 0.08)
+    rib_slope: float = _between(0.10, 0.17)
+    rib_contrast: float = _between(0.7, 1.2)
+    clavicle_y: float = _between(0.15, 0.19)
+    turn: float = _between(-0.012, 0.012)  # sternum off the spine: the patient stood a little rotated
+    tilt: float = _between(-0.03, 0.03)  # radians
+    zoom: float = _between(0.96, 1.06)  # above 1 the patient is small on the film
+    shift_x: float = _between(-0.015, 0.015)
+    shift_y: float = _between(-0.02, 0.02)
+    gain: float = _between(0.92, 1.08)
+    gamma: float = _between(0.85, 1.2)
+    fat: float = _between(0.0, 1.0)  # soft tissue around the ribs, 0..1
+    gas: float = _between(-0.5, 1.0)  # the stomach's bubble under the left dome; none below 0
+    air: float = _between(0.93, 1.05)  # how dark the lungs are, about 1
+    vessels: float = _between(0.8, 1.2)  # how marked the vessels are, about 1
     marker: str  # the side marker, "L" or "R"
     grain: float  # standard deviation of the noise, of a range of 0..1
 
@@ -58,36 +64,21 @@ class Anatomy:
 
 def make_anatomy(rng: np.random.Generator, sex: str) -> Anatomy:
     """A healthy patient. Every normal cardiothoracic ratio is below 0.5."""
-    u = rng.uniform
-    base = u(0.71, 0.77)
+    base = rng.uniform(0.71, 0.77)
+    seed, weak_side = int(rng.integers(2**31)), int(rng.choice(SIDES))
+    half, apex = rng.uniform(0.35, 0.405), rng.uniform(0.09, 0.14)
+    base_y = (base, base + rng.uniform(0.012, 0.03))
+    drawn = {one.name: rng.uniform(*one.metadata["range"]) for one in fields(Anatomy) if one.metadata}
     return Anatomy(
-        seed=int(rng.integers(2**31)),
+        seed=seed,
         sex=sex,
-        weak_side=int(rng.choice(SIDES)),
-        thorax_half=u(0.35, 0.405) - (0.01 if sex == "F" else 0.0),
-        apex_y=u(0.09, 0.14),
-        base_y=(base, base + u(0.012, 0.03)),
-        dome_rise=u(0.085, 0.115),
-        mediastinum_half=u(0.048, 0.062),
-        heart_ratio=u(0.40, 0.475),
-        heart_height=u(0.125, 0.15),
-        heart_shear=u(0.1, 0.3),
-        rib_spacing=u(0.066, 0.08),
-        rib_slope=u(0.10, 0.17),
-        rib_contrast=u(0.7, 1.2),
-        clavicle_y=u(0.15, 0.19),
-        turn=u(-0.012, 0.012),
-        tilt=u(-0.03, 0.03),
-        zoom=u(0.96, 1.06),
-        shift=(u(-0.015, 0.015), u(-0.02, 0.02)),
-        gain=u(0.92, 1.08),
-        gamma=u(0.85, 1.2),
-        fat=u(0.0, 1.0),
-        gas=max(0.0, u(-0.5, 1.0)),
-        air=u(0.93, 1.05),
-        vessels=u(0.8, 1.2),
+        weak_side=weak_side,
+        thorax_half=half - (0.01 if sex == "F" else 0.0),
+        apex_y=apex,
+        base_y=base_y,
+        **drawn,
         marker=str(rng.choice(["L", "L", "R"])),
-        grain=u(0.010, 0.020),
+        grain=rng.uniform(0.010, 0.020),
     )
 
 
@@ -103,7 +94,8 @@ def pose(patient: Anatomy, view: str, rng: np.random.Generator) -> Anatomy:
         turn=patient.turn + 0.005 * n(),
         tilt=patient.tilt + 0.012 * n(),
         zoom=patient.zoom * (1 + 0.012 * n()),
-        shift=(patient.shift[0] + 0.008 * n(), patient.shift[1] + 0.008 * n()),
+        shift_x=patient.shift_x + 0.008 * n(),
+        shift_y=patient.shift_y + 0.008 * n(),
         gain=patient.gain * (1 + 0.03 * n()),
         gamma=patient.gamma * (1 + 0.04 * n()),
     )
@@ -111,14 +103,8 @@ def pose(patient: Anatomy, view: str, rng: np.random.Generator) -> Anatomy:
 
 def soft_step(distance: Map, width: float) -> Map:
     """0 outside (below ``-width / 2``), 1 inside (above ``width / 2``), smooth between."""
-    t: Map = distance * (1.0 / width)
-    t += 0.5
-    np.clip(t, 0.0, 1.0, out=t)
-    slope: Map = t * -2.0
-    slope += 3.0
-    slope *= t
-    slope *= t
-    return slope
+    t = np.clip(distance * (1.0 / width) + 0.5, 0.0, 1.0)
+    return (3.0 - 2.0 * t) * t * t
 
 
 def texture(rng: np.random.Generator, grain: float, size: int) -> Map:
@@ -132,7 +118,6 @@ def texture(rng: np.random.Generator, grain: float, size: int) -> Map:
 class Lung:
     """One lung's shape. Each map is a signed distance, positive inside."""
 
-    side: int
     lateral: Map  # to the ribs
     top: Map  # to the apex, straight up
     floor: Map  # to the diaphragm, straight down
@@ -157,8 +142,8 @@ class Scene:
         axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
         u, v = axis[None, :], axis[:, None]
         c, s = math.cos(anatomy.tilt) * anatomy.zoom, math.sin(anatomy.tilt) * anatomy.zoom
-        self.x: Map = c * u + s * v - anatomy.shift[0]
-        self.y: Map = c * v - s * u + 0.5 - anatomy.shift[1]
+        self.x: Map = c * u + s * v - anatomy.shift_x
+        self.y: Map = c * v - s * u + 0.5 - anatomy.shift_y
         self.lungs = {side: self._lung(side) for side in SIDES}
         self.heart = self._heart()
         self.middle = self._mediastinum()
@@ -169,7 +154,7 @@ class Scene:
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """Column and row, in pixels, of a place in the patient."""
         a = self.anatomy
-        px, py = x + a.shift[0], y + a.shift[1] - 0.5
+        px, py = x + a.shift_x, y + a.shift_y - 0.5
         c, s = math.cos(a.tilt) / a.zoom, math.sin(a.tilt) / a.zoom
         return (c * px - s * py + 0.5) * self.size, (s * px + c * py + 0.5) * self.size
 
@@ -189,7 +174,7 @@ class Scene:
         apex = a.apex_y + 3.0 * (q - 0.33 * wide) ** 2
         lateral, top = edge - q, self.y - apex
         inside = np.minimum(np.minimum(lateral, q - inner), np.minimum(floor, top))
-        return Lung(side, lateral, top, floor, soft_step(inside, 0.014))
+        return Lung(lateral, top, floor, soft_step(inside, 0.014))
 
     def _heart(self) -> Map:
         """The heart's shadow, 0..1: as wide as the ratio says, two thirds of it right of the midline."""
@@ -198,7 +183,7 @@ class Scene:
         dx = self.x - 0.16 * width
         dy = self.y - (sum(a.base_y) / 2 - 0.66 * a.heart_height - 0.1 * width) - a.heart_shear * dx
         half, short = width / 2, a.heart_height + 0.12 * width
-        tall: Map = np.where(dy < 0, np.float32(1.25 * short), np.float32(short))
+        tall = np.where(dy < 0, np.float32(1.25 * short), np.float32(short))
         narrow = 1.0 - 0.22 * np.clip(-dy / tall, 0.0, 1.0)
         radius = np.sqrt((dx / (half * narrow)) ** 2 + (dy / tall) ** 2)
         return soft_step((1.0 - radius) * half, 0.018)
@@ -217,7 +202,7 @@ class Scene:
         shadow = (1.0 - 0.86 * self.heart) * (1.0 - 0.93 * self.middle)
         air = np.zeros_like(self.x)
         for lung in self.lungs.values():
-            depth = np.minimum(np.minimum(lung.lateral, lung.floor), lung.top)
+            depth = np.minimum(lung.rim, lung.floor)
             air += lung.mask * (0.80 + 0.2 * soft_step(depth - 0.05, 0.12))
         return air * shadow * self.anatomy.air
 

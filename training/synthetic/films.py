@@ -38,20 +38,19 @@ def _soft_tissue(scene: Scene) -> Map:
     a, x, y = scene.anatomy, scene.x, scene.y
     shoulder = np.clip((y + 0.02) / 0.19, 0.0, 1.0)
     half = 0.12 + (a.thorax_half - 0.02 + 0.05 * a.fat) * np.sqrt(shoulder) - 0.03 * np.clip(y - 0.3, 0, 0.4)
-    body: Map = soft_step(half - np.abs(x), 0.05)
+    body = soft_step(half - np.abs(x), 0.05)
     thick = 0.52 + 0.05 * a.fat + 0.16 * np.exp(-((x / 0.17) ** 2)) + 0.05 * (y - 0.5)
     under = np.zeros_like(x)
     for lung in scene.lungs.values():
         under = np.maximum(under, soft_step(-lung.floor - 0.02, 0.12) * soft_step(0.04 + lung.lateral, 0.1))
     thick += 0.11 * under
     bubble = np.hypot((x - 0.17) / 0.075, (y - a.base(1) - 0.055) / 0.032)
-    thick -= 0.16 * a.gas * soft_step(1.0 - bubble, 0.35) * soft_step(-scene.lungs[1].floor - 0.012, 0.01)
+    thick -= 0.16 * max(0.0, a.gas) * soft_step(1.0 - bubble, 0.35) * soft_step(-scene.lungs[1].floor - 0.012, 0.01)
     if a.sex == "F":
         for side in SIDES:
             breast = np.hypot(side * x - 0.62 * a.thorax_half, 0.95 * (y - 0.60)) - 0.155
             thick += 0.055 * soft_step(-breast, 0.03) * soft_step(y - 0.5, 0.3)
-    tissue: Map = body * thick
-    return tissue
+    return body * thick
 
 
 def _bones(scene: Scene) -> Map:
@@ -93,8 +92,7 @@ def _shoulders(a: Anatomy, x: Map, y: Map) -> Map:
 def _rib_rows(phase: Map) -> Map:
     """Bands of one rib a unit of phase, brighter at their edges, 0..1."""
     off = np.abs(phase - np.floor(phase) - 0.5)
-    rows: Map = 0.6 * soft_step(0.17 - off, 0.06) + 0.4 * np.exp(-(((off - 0.15) / 0.035) ** 2))
-    return rows
+    return 0.6 * soft_step(0.17 - off, 0.06) + 0.4 * np.exp(-(((off - 0.15) / 0.035) ** 2))
 
 
 def _airways(scene: Scene) -> Map:
@@ -113,8 +111,7 @@ def _hila(scene: Scene) -> Map:
     for side in SIDES:
         hx, hy = scene.hilum(side)
         knots += np.exp(-(((scene.x - hx) / 0.042) ** 2) - ((scene.y - hy) / 0.075) ** 2)
-    knots *= 2.0
-    return knots
+    return 2.0 * knots
 
 
 def _vessels(scene: Scene) -> Map:
@@ -122,38 +119,28 @@ def _vessels(scene: Scene) -> Map:
     rng = np.random.default_rng(scene.anatomy.seed)
     canvas = Image.new("L", (2 * scene.size, 2 * scene.size))
     pen = ImageDraw.Draw(canvas)
+
+    def grow(side: int, x: float, y: float, angle: float, width: float) -> None:
+        """Draw one piece of a vessel and all that grows from its end; an angle of 0 is outward, a positive one down."""
+        step = rng.uniform(0.022, 0.042)
+        to_x, to_y = x + side * step * math.cos(angle), y + step * math.sin(angle)
+        points = [(2 * column, 2 * row) for column, row in (scene.pixel(x, y), scene.pixel(to_x, to_y))]
+        pen.line(points, fill=round(255 * min(1.0, 0.35 + 70 * width)), width=max(1, round(2 * width * scene.size)))
+        if width < 0.0018 or abs(to_x) > 0.48:
+            return
+        on = 0.97 * angle + rng.normal(0, 0.17)
+        if rng.random() <= 0.42:
+            fork = float(rng.choice((-1, 1))) * rng.uniform(0.35, 0.8)
+            grow(side, to_x, to_y, angle + fork, 0.7 * width)
+        grow(side, to_x, to_y, on, 0.87 * width)
+
     for side in SIDES:
         hx, hy = scene.hilum(side)
         for start in np.linspace(-1.5, 1.6, 8):
             angle = float(start) + rng.normal(0, 0.15)
-            shoots = [(hx, hy + 0.05 * math.sin(angle), angle, rng.uniform(0.007, 0.011))]
-            while shoots:
-                shoots.extend(_grow(scene, pen, rng, side, shoots.pop()))
+            grow(side, hx, hy + 0.05 * math.sin(angle), angle, rng.uniform(0.007, 0.011))
     drawn = np.asarray(canvas.reduce(2), dtype=np.float32) / 255
-    trees: Map = ndimage.gaussian_filter(drawn, 0.0014 * scene.size, truncate=3)
-    return trees
-
-
-Shoot = tuple[float, float, float, float]
-"""Where a vessel goes on from (x, y), its angle (0 is outward, positive is down) and its width."""
-
-
-def _grow(scene: Scene, pen: ImageDraw.ImageDraw, rng: np.random.Generator, side: int, shoot: Shoot) -> list[Shoot]:
-    """Draw one piece of a vessel; return what grows from its end."""
-    x, y, angle, width = shoot
-    step = rng.uniform(0.022, 0.042)
-    to_x, to_y = x + side * step * math.cos(angle), y + step * math.sin(angle)
-    line = [scene.pixel(x, y), scene.pixel(to_x, to_y)]
-    points = [(2 * column, 2 * row) for column, row in line]
-    bright = round(255 * min(1.0, 0.35 + 70 * width))
-    pen.line(points, fill=bright, width=max(1, round(2 * width * scene.size)))
-    if width < 0.0018 or abs(to_x) > 0.48:
-        return []
-    on = (to_x, to_y, 0.97 * angle + rng.normal(0, 0.17), width * 0.87)
-    if rng.random() > 0.42:
-        return [on]
-    fork = float(rng.choice((-1, 1))) * rng.uniform(0.35, 0.8)
-    return [on, (to_x, to_y, angle + fork, width * 0.7)]
+    return ndimage.gaussian_filter(drawn, 0.0014 * scene.size, truncate=3)
 
 
 def _expose(dense: Map, anatomy: Anatomy, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -163,8 +150,7 @@ def _expose(dense: Map, anatomy: Anatomy, rng: np.random.Generator) -> npt.NDArr
     dense = ndimage.gaussian_filter(dense, 0.0016 * size, truncate=3)
     tone = np.clip(1.06 * anatomy.gain * dense + 0.01, 0.0, 1.2) ** anatomy.gamma
     tone += anatomy.grain * rng.standard_normal(dense.shape, dtype=np.float32)
-    film: npt.NDArray[np.uint8] = np.clip(255 * tone, 0, 250).astype(np.uint8)
-    return film
+    return np.clip(255 * tone, 0, 250).astype(np.uint8)
 
 
 def _write_on(film: Image.Image, anatomy: Anatomy) -> None:

@@ -6,6 +6,7 @@ Some change the anatomy before anything is drawn (``deform``), all then leave a 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -23,24 +24,20 @@ def _side(patient: Anatomy, place: np.random.Generator) -> int:
     return patient.weak_side if place.random() < 0.75 else -patient.weak_side
 
 
+def _scaled(a: Anatomy, **factors: float) -> Anatomy:
+    return replace(a, **{name: factor * getattr(a, name) for name, factor in factors.items()})
+
+
 def deform(patient: Anatomy, findings: Sequence[str]) -> Anatomy:
     """The anatomy that the findings leave: a wide heart, flat or raised domes, over-filled lungs."""
     a = patient
     if "Emphysema" in findings:
         grown = place_of(a, "Emphysema").uniform(0.045, 0.07)
-        a = replace(
-            a,
-            base_y=(a.base_y[0] + grown, a.base_y[1] + grown),
-            dome_rise=0.3 * a.dome_rise,
-            thorax_half=1.05 * a.thorax_half,
-            heart_ratio=0.82 * a.heart_ratio,
-            rib_spacing=1.12 * a.rib_spacing,
-            air=1.18 * a.air,
-            vessels=0.55 * a.vessels,
-        )
+        a = _scaled(a, dome_rise=0.3, thorax_half=1.05, heart_ratio=0.82, rib_spacing=1.12, air=1.18, vessels=0.55)
+        a = replace(a, base_y=(a.base_y[0] + grown, a.base_y[1] + grown))
     if "Cardiomegaly" in findings:
         ratio = place_of(a, "Cardiomegaly").uniform(0.58, 0.68)
-        a = replace(a, heart_ratio=ratio, heart_height=1.1 * a.heart_height, vessels=1.15 * a.vessels)
+        a = replace(_scaled(a, heart_height=1.1, vessels=1.15), heart_ratio=ratio)
     if "Atelectasis" in findings:
         place = place_of(a, "Atelectasis")
         side, raised = _side(a, place), place.uniform(0.05, 0.08)
@@ -61,13 +58,7 @@ def _atelectasis(scene: Scene, place: np.random.Generator) -> Map:
         off = np.abs(scene.y - y - slope * dx - bow * dx * dx)
         thick, long = place.uniform(0.007, 0.012), place.uniform(0.09, 0.13)
         sign = np.maximum(sign, soft_step(thick - off, 0.014) * soft_step(long - np.abs(dx), 0.05))
-    sign = sign * scene.lungs[side].mask
-    scene.air *= 1.0 - 0.62 * sign
-    return sign
-
-
-def _cardiomegaly(scene: Scene, place: np.random.Generator) -> Map:
-    return scene.heart  # drawn wide already
+    return sign * scene.lungs[side].mask
 
 
 def _effusion(scene: Scene, place: np.random.Generator) -> Map:
@@ -87,8 +78,7 @@ def _patches(scene: Scene, place: np.random.Generator, side: int, where: tuple[f
     x, y = scene.within(side, *where)
     near = np.exp(-((scene.x - x) ** 2 + 0.7 * (scene.y - y) ** 2) / (far * far))
     clumps = 0.6 + 0.38 * texture(place, 0.03, scene.size) + 0.2 * texture(place, 0.014, scene.size)
-    haze: Map = np.clip(near * np.clip(clumps, 0.0, 1.6), 0.0, 1.0)
-    return haze * scene.lungs[side].mask
+    return np.clip(near * np.clip(clumps, 0.0, 1.6), 0.0, 1.0) * scene.lungs[side].mask
 
 
 def _infiltration(scene: Scene, place: np.random.Generator) -> Map:
@@ -101,29 +91,17 @@ def _infiltration(scene: Scene, place: np.random.Generator) -> Map:
     return sign
 
 
-def _ball(scene: Scene, place: np.random.Generator, radius: float, depth: tuple[float, float]) -> Map:
+def _ball(scene: Scene, place: np.random.Generator, radii: tuple[float, float], depths: tuple[float, float]) -> Map:
     """A rounded opacity with slightly uneven edges, somewhere in a lung clear of the heart."""
-    side = _side(scene.anatomy, place)
+    radius, side = place.uniform(*radii), _side(scene.anatomy, place)
     margin = radius / scene.anatomy.thorax_half
     across = place.uniform(0.4 + 0.5 * margin, 0.88 - margin)
-    x, y = scene.within(side, across, place.uniform(*depth))
+    x, y = scene.within(side, across, place.uniform(*depths))
     dx, dy = scene.x - x, scene.y - y
     angle = np.arctan2(dy, dx)
     uneven = 1 + 0.06 * np.sin(3 * angle + place.uniform(0, 6))
     uneven += 0.04 * np.sin(5 * angle + place.uniform(0, 6))
     return soft_step(radius * uneven - np.hypot(dx, dy), 0.008 + 0.15 * radius) * scene.lungs[side].mask
-
-
-def _mass(scene: Scene, place: np.random.Generator) -> Map:
-    sign = _ball(scene, place, place.uniform(0.06, 0.09), (0.3, 0.72))
-    scene.air *= 1.0 - 0.74 * sign
-    return sign
-
-
-def _nodule(scene: Scene, place: np.random.Generator) -> Map:
-    sign = _ball(scene, place, place.uniform(0.02, 0.03), (0.22, 0.8))
-    scene.air *= 1.0 - 0.7 * sign
-    return sign
 
 
 def _pneumonia(scene: Scene, place: np.random.Generator) -> Map:
@@ -132,9 +110,7 @@ def _pneumonia(scene: Scene, place: np.random.Generator) -> Map:
     x, y = scene.within(side, place.uniform(0.4, 0.7), place.uniform(0.5, 0.85))
     far = np.hypot(scene.x - x, scene.y - y) / place.uniform(0.075, 0.1)
     ragged = far + 0.16 * texture(place, 0.03, scene.size)
-    sign: Map = np.exp(-(np.clip(ragged, 0, None) ** 2)) * scene.lungs[side].mask
-    scene.air *= 1.0 - 0.8 * sign
-    return sign
+    return np.exp(-(np.clip(ragged, 0, None) ** 2)) * scene.lungs[side].mask
 
 
 def _pneumothorax(scene: Scene, place: np.random.Generator) -> Map:
@@ -180,10 +156,8 @@ def _edema(scene: Scene, place: np.random.Generator) -> Map:
         hx, hy = scene.hilum(side)
         dx, dy = (scene.x - hx - side * 0.05) / wide, (scene.y - hy - 0.05) / (1.25 * wide)
         sign += np.exp(-((dx * dx + dy * dy) ** 1.4)) * scene.lungs[side].mask
-    sign = np.clip(sign * cloud, 0.0, 1.0)
-    scene.air *= 1.0 - 0.7 * sign
     scene.markings *= 1.25
-    return sign
+    return np.clip(sign * cloud, 0.0, 1.0)
 
 
 def _emphysema(scene: Scene, place: np.random.Generator) -> Map:
@@ -199,16 +173,14 @@ def _emphysema(scene: Scene, place: np.random.Generator) -> Map:
 
 def _fibrosis(scene: Scene, place: np.random.Generator) -> Map:
     """A net of fine lines at both bases and along the ribs."""
-    net = np.zeros_like(scene.x)
-    for grain in (0.020, 0.014):
-        net = np.maximum(net, np.exp(-((texture(place, grain, scene.size) / 0.22) ** 2)))
+    coarse, fine = (np.exp(-((texture(place, grain, scene.size) / 0.22) ** 2)) for grain in (0.020, 0.014))
     where = np.zeros_like(scene.x)
     for lung in scene.lungs.values():
         bottom = soft_step(0.17 - lung.floor, 0.16)
         edge = 0.6 * soft_step(0.05 - lung.lateral, 0.06) * soft_step(0.4 - lung.floor, 0.3)
         where += np.maximum(bottom, edge) * lung.mask
     scene.air *= 1.0 - 0.16 * where
-    scene.air *= 1.0 - 0.4 * where * net
+    scene.air *= 1.0 - 0.4 * where * np.maximum(coarse, fine)
     return where
 
 
@@ -231,28 +203,30 @@ def _hernia(scene: Scene, place: np.random.Generator) -> Map:
     far = np.hypot(scene.x - x, (scene.y - y) / 0.9)
     sac = soft_step(radius - far, 0.008)
     gas = soft_step(0.84 * radius - far, 0.016) * soft_step(y - 0.1 * radius - scene.y, 0.008)
-    scene.air *= 1.0 - 0.6 * sac
     scene.dense += 0.03 * sac - 0.24 * gas
     return sac
 
 
-SIGNS: dict[str, Callable[[Scene, np.random.Generator], Map]] = {
-    "Emphysema": _emphysema,
-    "Cardiomegaly": _cardiomegaly,
-    "Infiltration": _infiltration,
-    "Fibrosis": _fibrosis,
-    "Edema": _edema,
-    "Pneumonia": _pneumonia,
-    "Consolidation": _consolidation,
-    "Atelectasis": _atelectasis,
-    "Mass": _mass,
-    "Nodule": _nodule,
-    "Pneumothorax": _pneumothorax,
-    "Pleural_Thickening": _pleural_thickening,
-    "Effusion": _effusion,
-    "Hernia": _hernia,
+SIGNS: dict[str, tuple[Callable[[Scene, np.random.Generator], Map], float]] = {
+    "Emphysema": (_emphysema, 0),
+    "Cardiomegaly": (lambda scene, _: scene.heart, 0),  # deform() has widened it
+    "Infiltration": (_infiltration, 0),
+    "Fibrosis": (_fibrosis, 0),
+    "Edema": (_edema, 0.7),
+    "Pneumonia": (_pneumonia, 0.8),
+    "Consolidation": (_consolidation, 0),
+    "Atelectasis": (_atelectasis, 0.62),
+    "Mass": (partial(_ball, radii=(0.06, 0.09), depths=(0.3, 0.72)), 0.74),
+    "Nodule": (partial(_ball, radii=(0.02, 0.03), depths=(0.22, 0.8)), 0.7),
+    "Pneumothorax": (_pneumothorax, 0),
+    "Pleural_Thickening": (_pleural_thickening, 0),
+    "Effusion": (_effusion, 0),
+    "Hernia": (_hernia, 0.6),
 }
-"""In the order they are drawn: what lies in the pleural space covers what lies in the lung."""
+"""How a finding is drawn, and the share of the lung's air that its sign then replaces (0: the drawing sees to that).
+
+In the order they are drawn: what lies in the pleural space covers what lies in the lung.
+"""
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels of a film of 1024 x 1024, whatever the size it is drawn at."""
@@ -260,7 +234,9 @@ Box = tuple[float, float, float, float]
 
 def add_sign(scene: Scene, patient: Anatomy, finding: str) -> Box:
     """Draw a finding's sign on the scene, in place, and say where it is."""
-    sign = SIGNS[finding](scene, place_of(patient, finding))
+    draw, airless = SIGNS[finding]
+    sign = draw(scene, place_of(patient, finding))
+    scene.air *= 1.0 - airless * sign
     shown = sign > min(0.35, 0.5 * float(sign.max()))
     rows, columns = ndimage.find_objects(shown.astype(np.uint8))[0]
     unit = 1024 / scene.size
