@@ -7,9 +7,10 @@ archive on Kaggle holds. The films show no patient, and a model trained on them 
 import argparse
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,7 @@ ENTRY_HEADER = (
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
-BOX_NAMES = {
-    name: "Infiltrate" if name == "Infiltration" else name for name in FINDINGS[: FINDINGS.index("Consolidation")]
-}
+BOX_NAMES = {name: name for name in FINDINGS[: FINDINGS.index("Consolidation")]} | {"Infiltration": "Infiltrate"}
 """The eight findings that NIH drew boxes for, by the name its box file has for each."""
 
 PREVALENCE = {
@@ -57,7 +56,7 @@ PREVALENCE = {
     "Pneumonia": 1.3,
     "Hernia": 0.2,
 }
-"""Percent of NIH's films."""
+"""Percent of NIH's films, the commonest first."""
 
 TOGETHER = {
     ("Effusion", "Atelectasis"): 4.0,
@@ -83,12 +82,11 @@ FLOOR = {"train": (6, 16), "test": (3, 5)}
 """The fewest patients and films with each finding, in each list."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Patient:
-    """A made-up patient with his or her films."""
+    """A made-up patient, and how many films he or she has."""
 
     number: int
-    split: str  # "train" or "test"
     sex: str
     age: int
     films: int
@@ -122,37 +120,36 @@ def plan_films(films: int, patients: int, seed: int) -> list[FilmPlan]:
         raise ValueError(f"{films} films of {patients} patients: each patient needs at least one film.")
     rng = np.random.default_rng([seed, 0])
     people = _people(films, patients, rng)
-    plans = []
-    for split in ("train", "test"):
-        group = [person for person in people if person.split == split]
-        plans += _plan_split(group, split, seed, rng)
+    test = _some_of(people, TEST_SHARE, rng)
+    plans = _plan_split([person for person in people if person not in test], "train", rng)
+    plans += _plan_split([person for person in people if person in test], "test", rng)
     return sorted(plans, key=lambda plan: plan.name)
 
 
 def _people(films: int, patients: int, rng: np.random.Generator) -> list[Patient]:
-    """All patients; most have one film or two, some have many. Every fifth film or so is a test patient's."""
+    """All patients; most have one film or two, some have many."""
     eager = rng.gamma(1.2, 1.0, patients)
     counts = 1 + rng.multinomial(films - patients, eager / eager.sum())
     people = []
     for number, count in enumerate(counts, start=1):
         sex, age = str(rng.choice(["M", "F"], p=[0.56, 0.44])), int(np.clip(rng.normal(50, 16), 18, 90))
-        people.append(Patient(number, "train", sex, age, int(count)))
-    wanted = TEST_SHARE * films
-    for index in rng.permutation(patients):
-        if wanted >= 0.5 * people[index].films and patients > 1:
-            people[index].split = "test"
-            wanted -= people[index].films
+        people.append(Patient(number, sex, age, int(count)))
     return people
 
 
-def _plan_split(people: Sequence[Patient], split: str, seed: int, rng: np.random.Generator) -> list[FilmPlan]:
-    sick: list[Patient] = []
-    wanted = SICK_SHARE * sum(person.films for person in people)
+def _some_of(people: Sequence[Patient], share: float, rng: np.random.Generator) -> list[Patient]:
+    """Patients in random order who have, together, about this share of the films."""
+    chosen = []
+    wanted = share * sum(person.films for person in people)
     for index in rng.permutation(len(people)):
-        if wanted >= 0.5 * people[index].films or not sick:
-            sick.append(people[index])
+        if wanted >= 0.5 * people[index].films:
+            chosen.append(people[index])
             wanted -= people[index].films
-    shown = _findings_of_films(sick, split, rng)
+    return chosen
+
+
+def _plan_split(people: Sequence[Patient], split: str, rng: np.random.Generator) -> list[FilmPlan]:
+    shown = _findings_of_films(_some_of(people, SICK_SHARE, rng), split, rng)
     plans = []
     for person in people:
         for visit in range(person.films):
@@ -178,21 +175,18 @@ def _findings_of_films(
     """The findings of each sick patient's films, by patient and follow-up: most of what the patient has."""
     least_people, least_films = FLOOR[split]
     have = _findings_of_patients(sick, least_people, rng)
-    shown: dict[tuple[int, int], set[str]] = {}
-    for person in sick:
-        for visit in range(person.films):
-            shown[person.number, visit] = {
-                name for name in FINDINGS if name in have[person.number] and rng.random() < KEEPS
-            }
+    shown = {
+        (person.number, visit): {name for name in FINDINGS if name in have[person.number] and rng.random() < KEEPS}
+        for person in sick
+        for visit in range(person.films)
+    }
     for name in FINDINGS:
-        bearers = [person for person in sick if name in have[person.number]]
-        for person in bearers:  # a finding that chance left on no film of a patient comes back on the first
-            if not any(name in shown[person.number, visit] for visit in range(person.films)):
-                shown[person.number, 0].add(name)
+        bearers = {number for number in have if name in have[number]}
+        for number in bearers - {number for number, visit in shown if name in shown[number, visit]}:
+            shown[number, 0].add(name)  # a finding that chance left on no film of a patient comes back on the first
         missing = least_films - sum(name in findings for findings in shown.values())
-        others = [person for person in sick if person not in bearers]
-        room = [(p.number, visit) for p in bearers + others for visit in range(p.films)]
-        room = [film for film in room if name not in shown[film]]
+        bearers_first = sorted(shown, key=lambda film: film[0] not in bearers)
+        room = [film for film in bearers_first if name not in shown[film]]
         for film in room[: max(0, missing)]:
             shown[film].add(name)
     return shown
@@ -202,16 +196,16 @@ def _findings_of_patients(sick: Sequence[Patient], least: int, rng: np.random.Ge
     """Deal the findings out, the rare ones first: about two a patient, often those that go together."""
     have: dict[int, set[str]] = {person.number: set() for person in sick}
     total = sum(PREVALENCE.values())
-    for name in sorted(FINDINGS, key=PREVALENCE.__getitem__):
+    rare_first = list(reversed(PREVALENCE))
+    for name in rare_first:
         share = max(least, round(1.75 * len(sick) * PREVALENCE[name] / total))
         for _ in range(min(share, len(sick))):
             free = [number for number in have if name not in have[number]]
             weights = np.array([_liking(name, have[number]) for number in free])
             have[int(rng.choice(free, p=weights / weights.sum()))].add(name)
-    common = sorted(FINDINGS, key=PREVALENCE.__getitem__)[-6:]
     for findings in have.values():
         if not findings:
-            findings.add(str(rng.choice(common)))
+            findings.add(str(rng.choice(rare_first[-6:])))
     return have
 
 
@@ -244,17 +238,14 @@ def _keep_freed_memory() -> None:
 
 def _draw_all(folder: Path, plans: Sequence[FilmPlan], seed: int, workers: int) -> list[dict[str, Box]]:
     jobs = [(folder, seed, plan) for plan in plans]
-
-    def watched(boxes: Iterator[dict[str, Box]]) -> list[dict[str, Box]]:
-        return list(tqdm(boxes, total=len(jobs), desc="Drawing films", unit="film", disable=None))
-
+    watched = partial(tqdm, total=len(jobs), desc="Drawing films", unit="film", disable=None)
     if workers < 2:
         _keep_freed_memory()
-        return watched(map(_write_film, jobs))
+        return list(watched(map(_write_film, jobs)))
     # spawn: the same on every system, and safe where the caller has threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _keep_freed_memory) as pool:
-        return watched(pool.map(_write_film, jobs, chunksize=4))
+        return list(watched(pool.map(_write_film, jobs, chunksize=4)))
 
 
 def _write_tables(folder: Path, plans: Sequence[FilmPlan], boxes: Sequence[dict[str, Box]], seed: int) -> None:
@@ -272,15 +263,14 @@ def _write_tables(folder: Path, plans: Sequence[FilmPlan], boxes: Sequence[dict[
             if finding in BOX_NAMES:
                 numbers = ",".join(f"{edge:g}" for edge in box)
                 frames.append(f"{plan.name},{BOX_NAMES[finding]},{numbers},,,")
-    lists = {split: [plan.name for plan in plans if plan.split == split] for split in FLOOR}
-    _write_lines(folder / "Data_Entry_2017.csv", entries)
-    _write_lines(folder / "BBox_List_2017.csv", frames)
-    _write_lines(folder / "train_val_list.txt", lists["train"])
-    _write_lines(folder / "test_list.txt", lists["test"])
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+    files = {
+        "Data_Entry_2017.csv": entries,
+        "BBox_List_2017.csv": frames,
+        "train_val_list.txt": [plan.name for plan in plans if plan.split == "train"],
+        "test_list.txt": [plan.name for plan in plans if plan.split == "test"],
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def make_sample_data(
