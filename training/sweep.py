@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import optuna
 import yaml
+from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -29,8 +29,6 @@ from training.train import NonFiniteLoss, checked_films, train
 from workflows import command_line
 from workflows.files.atomic import naming, write_text, written
 from workflows.files.text_files import DataError, read_text
-
-matplotlib.use("Agg")
 
 Space = dict[str, BaseDistribution]
 
@@ -91,34 +89,28 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
     out.mkdir(parents=True, exist_ok=True)
     examples = _overrides({key: _example(of) for key, of in space.items()})
     checked_films(parse_config([*training, f"--out={out / 'check'}", *examples])[0])
+    database = out / "sweep.db"
     study = optuna.create_study(
-        storage=f"sqlite:///{out / 'sweep.db'}",
-        study_name="sweep",
-        direction="maximize",
-        load_if_exists=True,
+        storage=f"sqlite:///{database}", study_name="sweep", direction="maximize", load_if_exists=True
     )
     for cut_off in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(cut_off.number, state=TrialState.FAIL)
         study.enqueue_trial(cut_off.params)
     # A sampler does not remember what it has drawn: with the seed of the first call it would draw the same again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
-
-    def objective(trial: Trial) -> float:
-        try:
-            chosen = {key: _suggest(trial, key, of) for key, of in space.items()}
-        except ValueError as fault:
-            raise DataError(f"{out / 'sweep.db'} is of another space ({fault}): name another --out") from fault
-        folder = f"--out={out / f'trial-{trial.number:03d}'}"
-        area = best_auc(train(parse_config([*training, folder, *_overrides(chosen)])[0]))
-        if area is None:
-            raise DataError("validation holds no label with both outcomes: nothing to search by")
-        return area
-
     failed = 0
     while len(_finished(study)) < trials:
-        trial = study.ask()  # Study.optimize would print the traceback of every fault
         try:
-            study.tell(trial, objective(trial))
+            trial = study.ask(space)  # Study.optimize would print the traceback of every fault
+        except ValueError as fault:
+            study.tell(study.trials[-1].number, state=TrialState.FAIL)
+            raise DataError(f"{database} is of another space ({fault}): name another --out") from fault
+        folder = f"--out={out / f'trial-{trial.number:03d}'}"
+        try:
+            area = best_auc(train(parse_config([*training, folder, *_overrides(trial.params)])[0]))
+            if area is None:
+                raise DataError("validation holds no label with both outcomes: nothing to search by")
+            study.tell(trial, area)
         except (DataError, OSError):
             study.tell(trial, state=TrialState.FAIL)
             raise
@@ -126,7 +118,8 @@ def sweep(space: Space, trials: int, out: Path, training: list[str]) -> optuna.S
             study.tell(trial, state=TrialState.FAIL)
             print(f"trial {trial.number} failed: {fault}", file=sys.stderr)
             failed += 1
-        write_text(out / "trials.csv", _table(study).to_csv(index=False))
+        table = study.trials_dataframe(attrs=("number", "value", "state", "params", "duration"))
+        write_text(out / "trials.csv", table.to_csv(index=False))
         if failed == trials:
             raise NonFiniteLoss(f"{failed} trials failed, as many as were asked for: narrow the space")
     return study
@@ -138,57 +131,43 @@ def print_trials(study: optuna.Study) -> None:
     keys = list(study.best_trial.params)
     for column in ("trial", "AUC", *keys):
         table.add_column(column, justify="right")
-    for trial in sorted(_finished(study), key=_value, reverse=True):
+    for trial in sorted(_finished(study), key=lambda trial: trial.values[0], reverse=True):
         values = (
             f"{trial.params[key]:.4g}" if isinstance(trial.params[key], float) else str(trial.params[key])
             for key in keys
         )
-        table.add_row(str(trial.number), f"{_value(trial):.4f}", *values)
+        table.add_row(str(trial.number), f"{trial.values[0]:.4f}", *values)
     Console(width=120).print(table)
 
 
 def draw_trials(study: optuna.Study, path: Path) -> None:
     """Validation AUC against each searched key, a panel a key."""
-    import matplotlib.pyplot as plt
-
-    keys = list(study.best_trial.params)
-    figure, panels = plt.subplots(1, len(keys), figsize=(3.2 * len(keys), 3.2), sharey=True, squeeze=False)
+    keys, finished = list(study.best_trial.params), _finished(study)
+    areas = [trial.values[0] for trial in finished]
+    figure = Figure(figsize=(3.2 * len(keys), 3.2))
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)
     for panel, key in zip(panels[0], keys, strict=True):
         of = study.best_trial.distributions[key]
-        values = [trial.params[key] for trial in _finished(study)]
+        values = [trial.params[key] for trial in finished]
         choice = isinstance(of, CategoricalDistribution)
-        panel.scatter([str(value) for value in values] if choice else values, [_value(t) for t in _finished(study)])
+        panel.scatter([str(value) for value in values] if choice else values, areas)
         panel.set(xlabel=key, xscale="log" if getattr(of, "log", False) else panel.get_xscale())
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("validation AUC")
     figure.tight_layout()
     with written(path) as new:
         figure.savefig(new, dpi=120, format="png")
-    plt.close(figure)
 
 
 def _distribution(key: str, entry: Any) -> BaseDistribution:
-    if isinstance(entry, list):
-        return CategoricalDistribution(entry)
-    if (
-        isinstance(entry, dict)
-        and {"low", "high"} <= set(entry) <= {"low", "high", "log"}
-        and all(isinstance(entry[end], int | float) for end in ("low", "high"))
-    ):
-        kind = (
-            IntDistribution if isinstance(entry["low"], int) and isinstance(entry["high"], int) else FloatDistribution
-        )
-        return kind(**entry)
+    match entry:
+        case list():
+            return CategoricalDistribution(entry)
+        case {"low": int(), "high": int(), **more} if more.keys() <= {"log"}:
+            return IntDistribution(**entry)
+        case {"low": int() | float(), "high": int() | float(), **more} if more.keys() <= {"log"}:
+            return FloatDistribution(**entry)
     raise DataError(f"{key}: {entry!r} is neither a list of values nor {{low: …, high: …, log: …}}")
-
-
-def _suggest(trial: Trial, key: str, of: BaseDistribution) -> Any:
-    if isinstance(of, CategoricalDistribution):
-        return trial.suggest_categorical(key, of.choices)
-    if isinstance(of, IntDistribution):
-        return trial.suggest_int(key, of.low, of.high, log=of.log)
-    assert isinstance(of, FloatDistribution)
-    return trial.suggest_float(key, of.low, of.high, log=of.log)
 
 
 def _example(of: BaseDistribution) -> Any:
@@ -201,15 +180,6 @@ def _overrides(chosen: dict[str, Any]) -> list[str]:
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(states=(TrialState.COMPLETE,))
-
-
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
-
-
-def _table(study: optuna.Study) -> Any:
-    return study.trials_dataframe(attrs=("number", "value", "state", "params", "duration"))
 
 
 if __name__ == "__main__":

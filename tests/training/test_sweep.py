@@ -97,6 +97,8 @@ def test_a_sweep_of_another_space_is_not_gone_on_with(shared, tmp_path: Path) ->
     (tmp_path / "space.yaml").write_text("optim.batch_size: [8, 64]\n")
     with pytest.raises(DataError, match=r"sweep\.db is of another space .*: name another --out"):
         sweep(read_space(tmp_path / "space.yaml"), 2, tmp_path / "sweep", shared)
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'sweep' / 'sweep.db'}")
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
 
 
 def test_an_entry_that_is_neither_choice_nor_range_is_named(tmp_path: Path) -> None:
