@@ -14,8 +14,7 @@ Writes ``localisation.json`` into the run and prints it as a table.
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit, serving_device
 from training.data.boxes import FILM_SIDE, FindingBox, read_boxes
-from training.data.films import Films, read_films
+from training.data.films import read_films
 from workflows import command_line
 from workflows.files.atomic import write_text
 from workflows.files.text_files import DataError
@@ -46,14 +45,8 @@ MAPS = ("heatmap", "place", "centre")
 Map = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class BoxedFilm:
-    """A box with the film that it is on."""
-
-    box: FindingBox
-    patient: str
-    split: str
-    path: Path
+BoxedFilm = tuple[FindingBox, dict[Hashable, Any]]
+"""A box, and the film table's row of the film that it is on."""
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.localise") -> None:
@@ -81,8 +74,10 @@ def localise(run: Path, data: Path | None = None) -> dict[str, Any]:
     own = Path(config["folder"])
     folder = data or own
     films = read_films(folder, config["validation"], config["split_seed"], config["skip_unreadable"])
-    boxed = _boxed_films(films)
-    unseen = [one for one in boxed if folder.resolve() != own.resolve() or one.split != "train"]
+    film_of = films.table.set_index("image").to_dict("index")
+    # NIH's box file lists films that a subset does not have.
+    boxed = [(box, film_of[box.image]) for box in read_boxes(films.folder) if box.image in film_of]
+    unseen = [(box, film) for box, film in boxed if folder.resolve() != own.resolve() or film["split"] != "train"]
     if not unseen:
         raise DataError(f"{folder}: none of the {len(boxed)} boxes is on a film that the run was not trained on")
     vit = Vit(checkpoint, serving_device())
@@ -133,38 +128,25 @@ def place_map(others: Sequence[FindingBox], side: int) -> Map:
 
 def _gaussian(centre: tuple[float, float], deviation: tuple[float, float], side: int) -> Map:
     middles = (np.arange(side) + 0.5) * FILM_SIDE / side
-    columns, rows = (
-        np.exp(-(((middles - mean) / width) ** 2) / 2) for mean, width in zip(centre, deviation, strict=True)
-    )
-    return np.asarray(rows[:, None] * columns[None, :], np.float32)
-
-
-def _boxed_films(films: Films) -> list[BoxedFilm]:
-    """The boxes whose film is in the folder; NIH's box file lists films that a subset does not have."""
-    rows = {image: row for row, image in enumerate(films.table["image"])}
-    table = films.table
-    return [
-        BoxedFilm(box, table["patient"][row], table["split"][row], table["path"][row])
-        for box in read_boxes(films.folder)
-        if (row := rows.get(box.image)) is not None
-    ]
+    distances = (middles - np.array(centre)[:, None]) / np.array(deviation)[:, None]  # [2, side]
+    columns, rows = np.exp(-(distances**2) / 2)
+    return np.outer(rows, columns).astype(np.float32)
 
 
 def _score(vit: Vit, finding: str, unseen: Sequence[BoxedFilm], boxed: Sequence[BoxedFilm]) -> list[dict[str, Any]]:
     """A row per box of the finding: where it is, and both answers of each map."""
-    targets = [one for one in unseen if one.box.finding == finding]
-    known = [one for one in boxed if one.box.finding == finding]
+    targets = [(box, film) for box, film in unseen if box.finding == finding]
     side, label = vit.image_size, FINDINGS.index(finding)
     rows = []
     for start in range(0, len(targets), BATCH):
         batch = targets[start : start + BATCH]
-        pixels = np.stack([to_pixels(read_film(one.path.read_bytes()), side) for one in batch])
-        for one, heatmap in zip(batch, relevance(vit, pixels, label), strict=True):
-            others = [other.box for other in known if other.patient != one.patient]
+        pixels = np.stack([to_pixels(read_film(film["path"].read_bytes()), side) for _, film in batch])
+        for (box, film), heatmap in zip(batch, relevance(vit, pixels, label), strict=True):
+            others = [other for other, of in boxed if other.finding == finding and of["patient"] != film["patient"]]
             maps = zip(MAPS, (heatmap, place_map(others, side), centre_map(side)), strict=True)
-            mask = one.box.mask(side)
+            mask = box.mask(side)
             answers = {name: {"pointing": points_into(map_, mask), "hit": hits(map_, mask)} for name, map_ in maps}
-            rows.append({"image": one.box.image, "finding": finding, "split": one.split, **answers})
+            rows.append({"image": box.image, "finding": finding, "split": film["split"], **answers})
     return rows
 
 
