@@ -43,24 +43,14 @@ from training.data.films import Films, read_films, refuse_empty
 from training.data.outcomes import describe_outcomes, require_outcomes
 from training.data.pixels import load_pixels
 from training.evaluation.metrics import mean_auc
+from training.fit import run_folder
 from training.fit.augment import augment
 from training.fit.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
 from training.fit.config import TrainConfig, parse_config, save_config
 from training.fit.joint import JointVit
 from training.fit.model import build_model
 from training.fit.optimise import Loss, make_loss, make_optimizer
-from training.fit.run_folder import (
-    FINISHED,
-    History,
-    best_auc,
-    finished_already,
-    load_state,
-    origin_of,
-    read_history,
-    replace_run,
-    write_epoch,
-    write_state,
-)
+from training.fit.run_folder import FINISHED, History
 from workflows import command_line
 from workflows.command_line import Fault
 from workflows.files.atomic import naming, write_text
@@ -81,17 +71,12 @@ class Training:
     config: TrainConfig
     accelerator: Accelerator
     model: nn.Module
-    average: AveragedModel | None
+    average: AveragedModel | None  # validated and saved instead of the model, where it is kept
     optimizer: AdamW
     schedule: LRScheduler
     batches: DataLoaderShard
     validation: DataLoaderShard
     loss: Loss
-
-    @property
-    def judged(self) -> nn.Module:
-        """The network that is validated and saved: the moving average, where one is kept."""
-        return self.average or self.model
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.train") -> None:
@@ -112,15 +97,17 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
     accelerator = _accelerator(config)
     set_seed(config.seed)
     films = checked_films(config)
-    origin = origin_of(config, films)
-    if finished_already(accelerator, config, origin, resume, force):
+    origin = run_folder.origin_of(config, films)
+    if run_folder.finished_already(accelerator, config, origin, resume, force):
         accelerator.print(f"{config.stage}: finished already, checkpoint in {out / 'checkpoint'}")
         (out / FINISHED).touch()  # make's sign that this has been looked at
-        return read_history(out)
-    films, pixels = _load(config, films)
+        return run_folder.read_history(out)
+    films, pixels = load_pixels(films, config.model.image_size, Path(config.data.cache), config.data.skip_unreadable)
+    refuse_empty(films)  # of films that could not be read
+    require_outcomes(films, config.stage)
     accelerator.print("\n".join(describe_outcomes(films)))
     training = prepare(config, accelerator, films, pixels)
-    history = load_state(accelerator, out) if resume else []
+    history = run_folder.load_state(accelerator, out) if resume else []
     if history:
         accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
     if accelerator.is_main_process and not (out / "training.yaml").exists():
@@ -135,21 +122,23 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         line = {"epoch": epoch + 1, "loss": loss, "validation_loss": validation_loss, "validation_auc": area}
         history.append(line)
         if epoch == 0 and accelerator.is_main_process:
-            replace_run(config)
+            run_folder.replace_run(config)
         with naming(out / "tensorboard"):
             if epoch == begun:
                 accelerator.init_trackers("")
             accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
         if accelerator.is_main_process:
             judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
-            write_epoch(config, judged, films, history, out)
-        write_state(accelerator, origin, history, out)
+            run_folder.write_epoch(config, judged, films, history, out)
+        run_folder.write_state(accelerator, origin, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
     with naming(out / "tensorboard"):
         accelerator.end_training()
     if accelerator.is_main_process:
         write_text(out / FINISHED, json.dumps(origin))
-    accelerator.print(f"{config.stage}: best validation AUC {best_auc(history)}, checkpoint in {out / 'checkpoint'}")
+    accelerator.print(
+        f"{config.stage}: best validation AUC {run_folder.best_auc(history)}, checkpoint in {out / 'checkpoint'}"
+    )
     return history
 
 
@@ -174,14 +163,6 @@ def checked_films(config: TrainConfig) -> Films:
     films = read_films(Path(data.folder), data.validation, data.split_seed, data.skip_unreadable)
     require_outcomes(films, config.stage)
     return films
-
-
-def _load(config: TrainConfig, films: Films) -> tuple[Films, NDArray[np.uint8]]:
-    data = config.data
-    films, pixels = load_pixels(films, config.model.image_size, Path(data.cache), data.skip_unreadable)
-    refuse_empty(films)  # of films that could not be read
-    require_outcomes(films, config.stage)
-    return films, pixels
 
 
 def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
@@ -257,18 +238,16 @@ def train_epoch(training: Training, epoch: int) -> float:
 @torch.no_grad()
 def _validate(training: Training) -> tuple[NDArray[np.float32], NDArray[np.int8], float]:
     """Validation's scores [N, L], targets [N, L] and mean loss."""
-    accelerator, judged = training.accelerator, training.judged
+    accelerator, judged = training.accelerator, training.average or training.model
     judged.eval()
-    logits, truths = [], []
+    gathered = []
     for films, targets in training.validation:
         with accelerator.autocast():
             outputs = judged(pixel_values=model_inputs(films.float() / 255.0, training.config.model)).logits
-        gathered, truth = accelerator.gather_for_metrics((outputs.float(), targets))
-        logits.append(gathered)
-        truths.append(truth)
-    all_logits, truth = torch.cat(logits), torch.cat(truths)
-    loss = float(training.loss(all_logits, truth))
-    return torch.sigmoid(all_logits).cpu().numpy(), truth.cpu().numpy().astype(np.int8), loss
+        gathered.append(accelerator.gather_for_metrics((outputs.float(), targets)))
+    logits, truth = map(torch.cat, zip(*gathered, strict=True))
+    loss = float(training.loss(logits, truth))
+    return torch.sigmoid(logits).cpu().numpy(), truth.cpu().numpy().astype(np.int8), loss
 
 
 if __name__ == "__main__":
