@@ -1,5 +1,6 @@
 """What the tests ask of the live service."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,12 +17,16 @@ def films(film_paths: list[Path]) -> list[bytes]:
 
 @pytest.fixture
 def counters(server: Server) -> Callable[[], dict[str, float]]:
-    """The handlers' counters, as the metrics endpoint shows them."""
+    """The handlers' counters, as the metrics endpoint shows them, of all workflows together."""
 
     def read() -> dict[str, float]:
         text = server.call("GET", f"{server.metrics}/metrics", "inference").text
-        lines = [line.split(" ") for line in text.splitlines() if line.startswith("cxr_")]
-        return {name.partition("{")[0]: float(value) for name, value in lines}
+        totals: Counter[str] = Counter()
+        for line in text.splitlines():
+            if line.startswith("cxr_"):
+                series, value = line.split(" ")
+                totals[series.partition("{")[0]] += float(value)
+        return dict(totals)
 
     return read
 
