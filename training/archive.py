@@ -81,8 +81,13 @@ def archive(run: Path, store: Path, version: str, precision: Precision = "float3
             pack_model(run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision), scratch)
             for stage in STAGE_LABELS
         ]
-        made.append(_pack_workflow(scratch))
-        return place([*made, *write_cards(scratch)], store)
+        run_archiver(
+            scratch,
+            "torch-workflow-archiver",
+            *("--workflow-name", WORKFLOW, "--spec-file", WORKFLOWS / f"{WORKFLOW}.yaml"),
+            *("--handler", WORKFLOWS / "no_functions.py", "--export-path", scratch),
+        )
+        return place([*made, scratch / f"{WORKFLOW}.war", *write_cards(scratch)], store)
 
 
 def metadata_of(
@@ -145,16 +150,6 @@ def pack_model(folder: Path, metadata: Metadata, scratch: Path) -> Path:
         *("--extra-files", staged, "--export-path", scratch, "--archive-format", "zip-store"),
     )
     return scratch / f"{stage}.mar"
-
-
-def _pack_workflow(scratch: Path) -> Path:
-    run_archiver(
-        scratch,
-        "torch-workflow-archiver",
-        *("--workflow-name", WORKFLOW, "--spec-file", WORKFLOWS / f"{WORKFLOW}.yaml"),
-        *("--handler", WORKFLOWS / "no_functions.py", "--export-path", scratch),
-    )
-    return scratch / f"{WORKFLOW}.war"
 
 
 if __name__ == "__main__":
