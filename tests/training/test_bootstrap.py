@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from training.evaluation.bootstrap import intervals, paired_intervals, patient_weights, weighted_areas
+from training.evaluation.bootstrap import intervals, patient_weights, weighted_areas
 
 NAMES = ("common", "rare", "everywhere")
 
@@ -133,7 +133,7 @@ def test_the_mean_of_a_resample_is_over_the_labels_that_have_both_outcomes_in_it
 def test_identical_tables_differ_by_exactly_zero(rng: np.random.Generator) -> None:
     targets = (rng.random((80, 2)) < 0.3).astype(np.int8)
     scores = rng.random((80, 2))
-    found = paired_intervals(targets, scores, scores.copy(), rng.integers(30, size=80), ["a", "b"], resamples=100)
+    found = intervals(targets, scores, rng.integers(30, size=80), ["a", "b"], resamples=100, less=scores.copy())
     areas = [found.mean_auc, found.mean_auprc, found.labels["a"].auc, found.labels["b"].auprc]
     assert [asdict(area) for area in areas] == [{"value": 0.0, "low": 0.0, "high": 0.0}] * 4
 
@@ -146,11 +146,11 @@ def test_a_paired_difference_is_the_first_less_the_second_and_surer_than_two_int
     worse = better + 0.3 * rng.normal(size=(300, 1))
     patients = np.arange(300) // 2
     first, second = (intervals(targets, scores, patients, ["a"], 200).labels["a"].auc for scores in (better, worse))
-    paired = paired_intervals(targets, better, worse, patients, ["a"], 200).labels["a"].auc
+    paired = intervals(targets, better, patients, ["a"], 200, less=worse).labels["a"].auc
     assert paired.value == pytest.approx(first.value - second.value)
     assert paired.low < paired.value < paired.high
     assert paired.high - paired.low < 0.7 * (first.high - first.low)
-    back = paired_intervals(targets, worse, better, patients, ["a"], 200).labels["a"].auc
+    back = intervals(targets, worse, patients, ["a"], 200, less=better).labels["a"].auc
     assert (back.value, back.low, back.high) == pytest.approx((-paired.value, -paired.high, -paired.low))
 
 

@@ -29,23 +29,16 @@ class Labels:
 
     Attributes:
         path: the table.
-        names: L of them: ``Finding`` for the table's ``Abnormal``, then findings in NIH's order.
-        images: [N] file names.
-        targets: [N, L] in {0, 1}.
+        targets: [N, L] int8 in {0, 1}, a row per file name, a column per label: ``Finding`` for the table's
+            ``Abnormal``, then findings in NIH's order.
         lacking: the names that the table has no column for.
         ignored: the table's columns that are none of ours.
     """
 
     path: Path
-    names: tuple[str, ...]
-    images: NDArray[np.str_]
-    targets: NDArray[np.int8]
+    targets: pd.DataFrame
     lacking: tuple[str, ...]
     ignored: tuple[str, ...]
-
-    def column(self, name: str) -> "pd.Series[int]":
-        """One name's targets, by film."""
-        return pd.Series(self.targets[:, self.names.index(name)], index=self.images)
 
 
 def read_labels(path: Path) -> Labels:
@@ -73,9 +66,9 @@ def read_readers(path: Path) -> dict[str, Labels]:
     everything = _labels(path, table)
     readers = {}
     for reader in sorted(table[READER].unique()):
-        own = np.flatnonzero(table[READER] == reader)
-        refuse_twice(f"{path}, reader {reader}", table[IMAGE].iloc[own])
-        readers[str(reader)] = replace(everything, images=everything.images[own], targets=everything.targets[own])
+        own = (table[READER] == reader).to_numpy()
+        refuse_twice(f"{path}, reader {reader}", table[IMAGE][own])
+        readers[str(reader)] = replace(everything, targets=everything.targets[own])
     return readers
 
 
@@ -85,15 +78,13 @@ def relabel(predictions: Predictions, labels: Labels) -> Predictions:
     Raises:
         DataError: no film or no column in common.
     """
-    names = [name for name in predictions.names if name in labels.names]
+    names = [name for name in predictions.names if name in labels.targets]
     if not names:
         raise DataError(f"{labels.path} and {predictions.path} have no column in common to score")
-    rows = pd.Index(labels.images).get_indexer(pd.Index(predictions.images))
-    labelled = np.flatnonzero(rows >= 0)
-    if not len(labelled):
+    labelled = predictions.films(np.flatnonzero(pd.Index(predictions.images).isin(labels.targets.index)))
+    if not len(labelled.images):
         raise DataError(f"{labels.path} and {predictions.path} have no film in common")
-    columns = [labels.names.index(name) for name in names]
-    return replace(predictions.only(names).films(labelled), targets=labels.targets[rows[labelled]][:, columns])
+    return replace(labelled.only(names), targets=labels.targets.reindex(labelled.images)[names].to_numpy())
 
 
 def _labels(path: Path, table: pd.DataFrame) -> Labels:
@@ -102,11 +93,10 @@ def _labels(path: Path, table: pd.DataFrame) -> Labels:
     columns = {name: column for name, column in found.items() if column}
     if not columns:
         raise DataError(f"{path}: neither {ABNORMAL!r} nor any of the 14 findings is a column")
+    answers = {name: _answers(path, table, column) for name, column in columns.items()}
     return Labels(
         path=path,
-        names=tuple(columns),
-        images=table[IMAGE].to_numpy(dtype=str),
-        targets=np.stack([_answers(path, table, column) for column in columns.values()], axis=1),
+        targets=pd.DataFrame(answers, index=table[IMAGE]),
         lacking=tuple(name for name in headers if name not in columns),
         ignored=tuple(column for column in table.columns.tolist() if column not in {*columns.values(), *DESCRIPTION}),
     )

@@ -76,6 +76,7 @@ def intervals(
     names: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
+    less: Scores | None = None,
 ) -> Intervals:
     """AUC and AUPRC of each label and their means, with 95% intervals.
 
@@ -86,25 +87,32 @@ def intervals(
         names: L of them.
         resamples: how many.
         seed: of the draws; the same seed and patients give the same resamples.
+        less: [N, L] other scores, whose areas on the same resamples are taken off those of ``scores``.
 
     Raises:
         ValueError: shapes that do not fit together.
     """
-    return _summary(targets, patients, names, _resampled(targets, scores, patients, names, resamples, seed))
-
-
-def paired_intervals(
-    targets: Targets,
-    first: Scores,
-    second: Scores,
-    patients: NDArray[Any],
-    names: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Intervals:
-    """The areas of ``first`` less those of ``second``, both on the same resamples; as ``intervals`` otherwise."""
-    one, other = (_resampled(targets, scores, patients, names, resamples, seed) for scores in (first, second))
-    return _summary(targets, patients, names, one - other)
+    areas = _resampled(targets, scores, patients, names, resamples, seed)
+    if less is not None:
+        areas -= _resampled(targets, less, patients, names, resamples, seed)
+    auc, auprc = areas
+    labels = {
+        name: LabelIntervals(
+            positives=int(targets[:, label].sum()),
+            auc=_interval(auc[:, label]),
+            auprc=_interval(auprc[:, label]),
+            left_out=int(np.isnan(auc[1:, label]).sum()),
+        )
+        for label, name in enumerate(names)
+    }
+    return Intervals(
+        films=len(patients),
+        patients=len(np.unique(patients)),
+        resamples=resamples,
+        labels=labels,
+        mean_auc=_interval(_mean(auc)),
+        mean_auprc=_interval(_mean(auprc)),
+    )
 
 
 def patient_weights(patients: NDArray[Any], resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
@@ -179,33 +187,9 @@ def _resampled(
     return weighted_areas(targets, scores, chain([as_they_are], patient_weights(patients, resamples, seed)))
 
 
-def _summary(targets: Targets, patients: NDArray[Any], names: Sequence[str], areas: Areas) -> Intervals:
-    """[2, 1 + R, L] areas, or differences of areas, to their intervals."""
-    auc, auprc = areas
-    left_out = np.isnan(auc[1:]).sum(axis=0)
-    labels = {
-        name: LabelIntervals(
-            positives=int(targets[:, label].sum()),
-            auc=_interval(auc[:, label]),
-            auprc=_interval(auprc[:, label]),
-            left_out=int(left_out[label]),
-        )
-        for label, name in enumerate(names)
-    }
-    return Intervals(
-        films=len(patients),
-        patients=len(np.unique(patients)),
-        resamples=areas.shape[1] - 1,
-        labels=labels,
-        mean_auc=_interval(_mean(auc)),
-        mean_auprc=_interval(_mean(auprc)),
-    )
-
-
 def _mean(areas: Areas) -> Areas:
     """[1 + R, L] -> [1 + R] over what is known of each row, NaN where nothing is."""
-    known = (~np.isnan(areas)).sum(axis=1)
-    return np.where(known > 0, np.nansum(areas, axis=1) / np.maximum(known, 1), np.nan)
+    return np.ma.masked_invalid(areas).mean(axis=1).filled(np.nan)
 
 
 def _interval(areas: Areas) -> Interval:

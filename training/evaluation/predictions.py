@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from handlers.findings import FINDING, FINDINGS
+from handlers.findings import FINDINGS, LABELS
 from training.data.films import read_table
 from training.data.labels import any_finding
 from training.data.tables import IMAGE, find_column, read_film_table, refuse_twice
@@ -78,20 +78,16 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
     if not len(table):
         raise DataError(f"{path}: no film to score")
     films, diseases = read_table(data)
-    _require(
-        table[IMAGE],
-        films["image"],
-        f"{path}: %d films are not in {data}'s metadata table (--list FILE scores only some)",
-    )
+    complaint = f"{path}: %d films are not in {data}'s metadata table (--list FILE scores only some)"
+    _require(table[IMAGE], films["image"], complaint)
     rows = pd.Index(films["image"]).get_indexer(pd.Index(table[IMAGE]))
     targets = np.concatenate([any_finding(diseases), diseases], axis=1)[rows]
-    everything = (FINDING, *FINDINGS)
     return Predictions(
         path=path,
         names=tuple(columns),
         images=table[IMAGE].to_numpy(dtype=str),
         patients=films["patient"].to_numpy(dtype=str)[rows],
-        targets=targets[:, [everything.index(name) for name in columns]],
+        targets=targets[:, [LABELS.index(name) for name in columns]],
         scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
     )
 
@@ -111,7 +107,7 @@ def _leave_out_refused(path: Path, table: pd.DataFrame, columns: list[str], list
 
 
 def _find_columns(path: Path, table: pd.DataFrame) -> dict[str, str]:
-    found = {name: find_column(table, name, "prob_") or find_column(table, name) for name in (FINDING, *FINDINGS)}
+    found = {name: find_column(table, name, "prob_") or find_column(table, name) for name in LABELS}
     missing = [name for name in FINDINGS if not found[name]]
     if missing:
         raise DataError(f"{path}: no column, plain or with 'prob_' before it, for {', '.join(missing)}")

@@ -23,12 +23,8 @@ VOTED = {"4343882785": True, "4343883593": True, "4343883996": True, "4343882583
 """Google's five readers, and which of them the labels were made from."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """At one operating point; None where there is no film to count."""
-
-    sensitivity: float | None
-    specificity: float | None
+Rates = dict[str, float | None]
+"""``sensitivity`` and ``specificity`` at one operating point; None where there is no film to count."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +81,10 @@ def compare_readers(
         DataError: the readers read none of the films.
     """
     comparisons = [
-        _compare(predictions.only([name]), reader, labels.column(name), thresholds)
+        _compare(predictions.only([name]), reader, labels.targets[name], thresholds)
         for name in predictions.names
         for reader, labels in readers.items()
-        if name in labels.names
+        if name in labels.targets
     ]
     read = [comparison for comparison in comparisons if comparison.films]
     if not read:
@@ -99,38 +95,39 @@ def compare_readers(
 def _compare(
     predictions: Predictions, reader: str, answers: "pd.Series[int]", thresholds: Mapping[str, float] | None
 ) -> Comparison:
-    rows = answers.index.get_indexer(pd.Index(predictions.images))
-    own = predictions.films(np.flatnonzero(rows >= 0))
-    targets, scores = own.targets[:, 0], own.scores[:, 0]
-    by_reader = _rates(targets, answers.to_numpy()[rows[rows >= 0]] == 1)
-    threshold = thresholds[predictions.names[0]] if thresholds else None
+    own = predictions.films(np.flatnonzero(pd.Index(predictions.images).isin(answers.index)))
+    name, targets, scores = own.names[0], own.targets[:, 0], own.scores[:, 0]
+    by_reader = _rates(targets, answers.reindex(own.images).to_numpy() == 1)
+    threshold = thresholds[name] if thresholds else None
+    if threshold is None:
+        by_model = _at_specificity(targets, scores, by_reader["specificity"])
+    else:
+        by_model = _rates(targets, scores >= threshold)
     return Comparison(
-        name=predictions.names[0],
+        name=name,
         reader=reader,
         voted=VOTED.get(reader),
         films=len(targets),
         positives=int(targets.sum()),
         threshold=threshold,
         by_reader=by_reader,
-        by_model=_at_specificity(targets, scores, by_reader.specificity)
-        if threshold is None
-        else _rates(targets, scores >= threshold),
+        by_model=by_model,
     )
 
 
 def _rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> Rates:
     of = rates(targets, called)
-    return Rates(of["sensitivity"], of["specificity"])
+    return {name: of[name] for name in ("sensitivity", "specificity")}
 
 
 def _at_specificity(targets: NDArray[np.int8], scores: NDArray[np.float64], wanted: float | None) -> Rates:
     if wanted is None or not targets.any():
-        return Rates(None, None)
+        return {"sensitivity": None, "specificity": None}
     false_positive, true_positive, _ = roc_curve(targets, scores, drop_intermediate=False)
     # Half a film of slack: both are counts over the same number of negatives, but rounded apart.
     allowed = 1 - wanted + 0.5 / (targets == 0).sum()
     best = int(np.flatnonzero(false_positive <= allowed)[-1])
-    return Rates(float(true_positive[best]), float(1 - false_positive[best]))
+    return {"sensitivity": float(true_positive[best]), "specificity": float(1 - false_positive[best])}
 
 
 def _is_probability(value: object) -> bool:

@@ -8,7 +8,6 @@ radiologists' labels instead of NIH's, and ``--readers`` sets each reader beside
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from handlers.findings import FINDING, FINDINGS
+from handlers.findings import STAGE_LABELS
 from training.data.tables import read_film_list
 from training.evaluation.adjudicated import Labels, read_labels, read_readers, relabel
-from training.evaluation.bootstrap import Intervals, intervals, paired_intervals
+from training.evaluation.bootstrap import intervals
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.readers import compare_readers, read_thresholds
 from training.evaluation.score_table import print_scores
@@ -66,15 +65,8 @@ def main(arguments: Namespace) -> None:
         raise DataError("--readers needs --labels, the labels that the readers are measured against")
     if arguments.thresholds and not arguments.readers:
         raise DataError("--thresholds is for --readers alone: no other figure depends on a threshold")
-    scores = score(
-        arguments.predictions,
-        arguments.data,
-        listed=arguments.list,
-        against=arguments.against,
-        labels=arguments.labels,
-        readers=arguments.readers,
-        thresholds=arguments.thresholds,
-    )
+    files = (arguments.list, arguments.against, arguments.labels, arguments.readers, arguments.thresholds)
+    scores = score(arguments.predictions, arguments.data, *files)
     print_scores(scores)
     if arguments.out:
         write_text(arguments.out, json.dumps(scores, indent=2, allow_nan=False))
@@ -110,14 +102,12 @@ def score(
         "films": len(scored.images),
         "patients": len(np.unique(scored.patients)),
         "labels": _describe(truth, len(scored.images)) if truth else None,
-        "scores": _by_stage(scored.names, lambda names: _intervals(scored.only(names))),
+        "scores": _by_stage(scored),
     }
     if against:
         other = _second(against, data, scored, truth)
-        shared = [name for name in scored.names if name in other.names]
-        second = _by_stage(other.names, lambda names: _intervals(other.only(names)))
-        result["against"] = {"predictions": against.name, **second}
-        result["difference"] = _by_stage(shared, lambda names: _paired(scored.only(names), other.only(names)))
+        result["against"] = {"predictions": against.name, **_by_stage(other)}
+        result["difference"] = _by_stage(scored, other)
     if readers:
         known = read_thresholds(thresholds, scored.names) if thresholds else None
         compared = compare_readers(scored, read_readers(readers), known)
@@ -132,25 +122,22 @@ def _second(path: Path, data: Path, first: Predictions, truth: Labels | None) ->
     return other.films(pd.Index(other.images).get_indexer(pd.Index(first.images)))
 
 
-def _by_stage(names: Sequence[str], measure: Callable[[list[str]], Intervals]) -> dict[str, Any]:
-    """Stage 1 apart from the findings, which alone make the mean."""
-    stages = {"finding": [name for name in names if name == FINDING], "diseases": [n for n in names if n in FINDINGS]}
-    return {stage: asdict(measure(columns)) if columns else None for stage, columns in stages.items()}
-
-
-def _intervals(scored: Predictions) -> Intervals:
-    return intervals(scored.targets, scored.scores, scored.patients, scored.names)
-
-
-def _paired(first: Predictions, second: Predictions) -> Intervals:
-    return paired_intervals(first.targets, first.scores, second.scores, first.patients, first.names)
+def _by_stage(scored: Predictions, less: Predictions | None = None) -> dict[str, Any]:
+    """Stage 1 apart from the findings, which alone make the mean; of two tables, in the columns that both have."""
+    stages: dict[str, Any] = {"finding": None, "diseases": None}
+    for stage, labels in zip(stages, STAGE_LABELS.values(), strict=True):
+        names = [name for name in labels if name in scored.names and (less is None or name in less.names)]
+        if names:
+            own, other = scored.only(names), less.only(names).scores if less else None
+            stages[stage] = asdict(intervals(own.targets, own.scores, own.patients, names, less=other))
+    return stages
 
 
 def _describe(truth: Labels, scored: int) -> dict[str, Any]:
     return {
         "file": truth.path.name,
-        "films": len(truth.images),
-        "films_without_prediction": len(truth.images) - scored,
+        "films": len(truth.targets),
+        "films_without_prediction": len(truth.targets) - scored,
         "lacking": list(truth.lacking),
         "ignored": list(truth.ignored),
     }

@@ -18,7 +18,6 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from handlers.cascade import Scores
 from training.data.splits import Split
-from training.evaluation.bootstrap import Interval
 from training.evaluation.metrics import BINS, bins_of
 
 DPI = 192
@@ -72,18 +71,15 @@ def draw_histories(histories: dict[str, list[dict[str, Any]]]) -> Figure:
     for (losses, areas), (name, history) in zip(axes, histories.items(), strict=True):
         epochs = [line["epoch"] for line in history]
         auc = np.array([line["validation_auc"] for line in history], dtype=np.float64)
-        for colour, (key, label) in zip(
-            COLOURS, {"loss": "train", "validation_loss": "validation"}.items(), strict=False
-        ):
+        for colour, key, label in ((COLOURS[0], "loss", "train"), (COLOURS[1], "validation_loss", "validation")):
             losses.plot(epochs, [line[key] for line in history], marker="o", ms=4, color=colour, label=label)
         losses.set(title=f"{name}: loss", xlabel="epoch")
         losses.legend()
         areas.plot(epochs, auc, marker="o", ms=4, color=COLOURS[2])
         if np.isfinite(auc).any():
             best = int(np.nanargmax(auc))
-            areas.plot(
-                epochs[best], auc[best], "o", ms=11, mfc="none", mec=MARK, mew=2, label=f"kept: epoch {epochs[best]}"
-            )
+            kept = {"label": f"kept: epoch {epochs[best]}", "mfc": "none", "mec": MARK, "mew": 2}
+            areas.plot(epochs[best], auc[best], "o", ms=11, **kept)
             areas.legend()
         areas.set(title=f"{name}: validation AUC", xlabel="epoch")
         for axis in (losses, areas):
@@ -145,24 +141,23 @@ def draw_reliability(panels: Mapping[str, tuple[NDArray[np.int8], Scores]]) -> F
     return figure
 
 
-def draw_aucs(areas: dict[str, dict[str, Interval]]) -> Figure:
+def draw_aucs(areas: dict[str, dict[str, Rates]]) -> Figure:
     """Bars from 0.5, which is chance, with their intervals: a group per label, a bar per way to score it.
 
     Args:
-        areas: AUC by way and label; a label without an AUC has no bar.
+        areas: by way and label, the AUC as ``bootstrap.Interval`` in JSON; a label without a value has no bar.
     """
     labels = list(next(iter(areas.values())))
     figure, axis = plt.subplots(figsize=(8, 1.5 + 0.17 * len(areas) * len(labels)), layout="constrained")
     height = 0.8 / len(areas)
     for place, (way, known) in enumerate(areas.items()):
-        rows = [row for row, label in enumerate(labels) if known[label].value is not None]
-        values = np.array([known[labels[row]].value for row in rows], dtype=np.float64)
-        bounds = np.array([[known[labels[row]].low, known[labels[row]].high] for row in rows], dtype=np.float64)
-        bounds = bounds.reshape(-1, 2).T
-        errors = np.maximum(np.nan_to_num([values - bounds[0], bounds[1] - values]), 0)
-        at = np.array(rows) + (place - (len(areas) - 1) / 2) * height
+        bounds = [[area["value"], area["low"], area["high"]] for area in known.values()]
+        values, low, high = np.array(bounds, dtype=np.float64).T  # None becomes NaN
+        has = np.isfinite(values)
+        errors = np.maximum(np.nan_to_num([values - low, high - values]), 0)[:, has]
+        at = np.flatnonzero(has) + (place - (len(areas) - 1) / 2) * height
         thin = {"elinewidth": 0.9, "ecolor": "0.25"}
-        axis.barh(at, values - 0.5, height, left=0.5, xerr=errors, color=COLOURS[place], label=way, error_kw=thin)
+        axis.barh(at, values[has] - 0.5, height, left=0.5, xerr=errors, color=COLOURS[place], label=way, error_kw=thin)
     axis.axvline(0.5, color="0.25", lw=1)
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()

@@ -13,7 +13,7 @@ import json
 import platform
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from handlers.cascade import Cascade, Scores
@@ -33,41 +34,16 @@ from training.archive import LIBRARIES
 from training.data.films import Films, read_films
 from training.data.splits import SPLITS
 from training.evaluate import SOFT
-from training.evaluation.bootstrap import Interval, Intervals, intervals, paired_intervals
+from training.evaluation.bootstrap import intervals
 from training.evaluation.formats import interval, number
 from training.evaluation.metrics import MIN_COUNT, class_mean, gated
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.thresholds import UNKNOWN
-from training.report.charts import (
-    draw_aucs,
-    draw_film,
-    draw_histories,
-    draw_labels,
-    draw_pr,
-    draw_reliability,
-    draw_roc,
-    save_chart,
-)
+from training.report import charts
 from workflows.files.atomic import written_folder
 from workflows.files.text_files import DataError, read_json
 
-TEMPLATE = "report.html.j2"
 WAYS = ("ungated", "gated", "soft")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The single model on the cascade's test films.
-
-    Attributes:
-        name: file of its predictions.
-        own: its areas.
-        differences: by way to join the cascade's stages: the cascade's areas less the single model's, paired.
-    """
-
-    name: str
-    own: Intervals
-    differences: dict[str, Intervals]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.report") -> None:
@@ -100,29 +76,23 @@ def report(run: Path, single: Path | None = None) -> Path:
     compared = _compare(run, tested, cascade, single, films.folder) if single else None
 
     localisation = run / "localisation.json"
+    command = ["python", "-m", "training.report", "--run", str(run), *(["--single", str(single)] if single else [])]
     versions = {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, "matplotlib")}}
     with written_folder(run / "report") as folder:
-        _draw_charts(run, evaluation, cascade, films, tested, compared, folder)
+        figures = _figures(run, evaluation, cascade, films, tested)
+        figures["aucs"] = charts.draw_aucs(_areas(evaluation, compared))
+        for name, figure in figures.items():
+            charts.save_chart(figure, folder / f"{name}.png", films.synthetic)
         gallery = _gallery(run, films, tested, cascade, folder)
         page = _render(
             evaluation=evaluation,
-            areas=_areas(evaluation, compared),
             compared=compared,
             errors=_mean_errors(evaluation),
             gallery=gallery,
             localisation=read_json(localisation) if localisation.exists() else None,
             images={path.stem: _data_uri(path) for path in sorted(folder.glob("*.png"))},
             configs=configs,
-            command=shlex.join(
-                [
-                    "python",
-                    "-m",
-                    "training.report",
-                    "--run",
-                    str(run),
-                    *(["--single", str(single)] if single else []),
-                ]
-            ),
+            command=shlex.join(command),
             versions=versions,
         )
         (folder / "report.html").write_text(page, encoding="utf-8")
@@ -173,32 +143,35 @@ def _read_evaluation(run: Path) -> dict[str, Any]:
     return evaluation
 
 
-def _compare(run: Path, tested: Predictions, cascade: Cascade, single: Path, data: Path) -> Compared:
+def _compare(run: Path, tested: Predictions, cascade: Cascade, single: Path, data: Path) -> dict[str, Any]:
+    """The single model on the cascade's test films, as plain JSON.
+
+    ``name`` is its table's, ``own`` its areas; ``differences``, by way to join the cascade's stages, are the cascade's
+    areas less the single model's, paired.
+    """
     listed = tested.images.tolist()
     table = read_predictions(single, data, listed).only(FINDINGS)
     other = table.films(pd.Index(table.images).get_indexer(pd.Index(listed)))
     finding, ungated = tested.scores[:, 0], tested.scores[:, 1:]
     soft = pd.read_csv(run / "predictions.csv")[[SOFT + name for name in FINDINGS]].to_numpy()
     ways = {"ungated": ungated, "gated": gated(cascade.routed(finding), ungated), "soft": soft}
-    fixed = other.patients, FINDINGS
-    return Compared(
-        name=single.name,
-        own=intervals(other.targets, other.scores, *fixed),
-        differences={way: paired_intervals(other.targets, ways[way], other.scores, *fixed) for way in WAYS},
-    )
+
+    def areas(scores: Scores, less: Scores | None = None) -> dict[str, Any]:
+        return asdict(intervals(other.targets, scores, other.patients, FINDINGS, less=less))
+
+    differences = {way: areas(scores, less=other.scores) for way, scores in ways.items()}
+    return {"name": single.name, "own": areas(other.scores), "differences": differences}
 
 
-def _areas(evaluation: dict[str, Any], compared: Compared | None) -> dict[str, dict[str, Interval]]:
+def _areas(evaluation: dict[str, Any], compared: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     """AUC by way and finding, and of the mean."""
-    areas = {}
-    for way in WAYS:
-        known = evaluation["intervals"][way]
-        of = {name: known["labels"][name]["auc"] for name in FINDINGS} | {"mean of 14": known["mean_auc"]}
-        areas[way] = {name: Interval(**one) for name, one in of.items()}
+    known = {way: evaluation["intervals"][way] for way in WAYS}
     if compared:
-        own = {name: compared.own.labels[name].auc for name in FINDINGS} | {"mean of 14": compared.own.mean_auc}
-        areas["single model"] = own
-    return areas
+        known["single model"] = compared["own"]
+    return {
+        way: {name: of["labels"][name]["auc"] for name in FINDINGS} | {"mean of 14": of["mean_auc"]}
+        for way, of in known.items()
+    }
 
 
 def _mean_errors(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -207,15 +180,9 @@ def _mean_errors(evaluation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {split: {"any finding": of[FINDING], "mean of 14": class_mean(of, FINDINGS)} for split, of in errors.items()}
 
 
-def _draw_charts(
-    run: Path,
-    evaluation: dict[str, Any],
-    cascade: Cascade,
-    films: Films,
-    tested: Predictions,
-    compared: Compared | None,
-    folder: Path,
-) -> None:
+def _figures(
+    run: Path, evaluation: dict[str, Any], cascade: Cascade, films: Films, tested: Predictions
+) -> dict[str, Figure]:
     test = evaluation["test"]
     served = [test["binary"], *(test["served"][name] for name in FINDINGS)]
     names = ["Any finding (stage 1)", *FINDINGS]
@@ -226,16 +193,14 @@ def _draw_charts(
         pooled = tested.targets[routed, 1:].ravel(), tested.scores[routed, 1:].ravel()
         panels["The 14 findings, pooled, on routed films"] = pooled
     figures = {
-        "labels": draw_labels(counts, {split: len(films.rows(split)) for split in SPLITS}),
-        "roc": draw_roc(names, tested.targets, tested.scores, served),
-        "pr": draw_pr(names, tested.targets, tested.scores, served),
-        "reliability": draw_reliability(panels),
-        "aucs": draw_aucs(_areas(evaluation, compared)),
+        "labels": charts.draw_labels(counts, {split: len(films.rows(split)) for split in SPLITS}),
+        "roc": charts.draw_roc(names, tested.targets, tested.scores, served),
+        "pr": charts.draw_pr(names, tested.targets, tested.scores, served),
+        "reliability": charts.draw_reliability(panels),
     }
     if histories := _read_histories(run):
-        figures["curves"] = draw_histories(histories)
-    for name, figure in figures.items():
-        save_chart(figure, folder / f"{name}.png", films.synthetic)
+        figures["curves"] = charts.draw_histories(histories)
+    return figures
 
 
 def _label_counts(films: Films, rows: NDArray[np.int64]) -> dict[str, int]:
@@ -247,14 +212,12 @@ def _label_counts(films: Films, rows: NDArray[np.int64]) -> dict[str, int]:
 
 def _read_histories(run: Path) -> dict[str, list[dict[str, Any]]]:
     """Epochs of each stage, and of a joint training, whose epochs lie in the run's own folder."""
-    paths = {"stage 1": run / "binary", "stage 2": run / "disease", "joint training": run}
-    lines = {name: folder / "epochs.jsonl" for name, folder in paths.items()}
-    histories = {
-        name: [json.loads(line) for line in path.read_text().splitlines()]
-        for name, path in lines.items()
-        if path.exists()
-    }
-    return {name: history for name, history in histories.items() if history}
+    histories = {}
+    for name, folder in {"stage 1": run / "binary", "stage 2": run / "disease", "joint training": run}.items():
+        path = folder / "epochs.jsonl"
+        if path.exists() and (lines := path.read_text().splitlines()):
+            histories[name] = [json.loads(line) for line in lines]
+    return histories
 
 
 def _gallery(run: Path, films: Films, tested: Predictions, cascade: Cascade, folder: Path) -> list[dict[str, Any]]:
@@ -271,7 +234,7 @@ def _gallery(run: Path, films: Films, tested: Predictions, cascade: Cascade, fol
         film = read_film(paths[tested.images[row]].read_bytes())
         heatmap = relevance(vit, to_pixels(film, vit.image_size)[None], top)[0]
         picture = folder / f"gallery-{film_number}.png"
-        save_chart(draw_film(film, heatmap, f"heatmap of {FINDINGS[top]}"), picture, films.synthetic)
+        charts.save_chart(charts.draw_film(film, heatmap, f"heatmap of {FINDINGS[top]}"), picture, films.synthetic)
         entries.append(
             {
                 "picture": picture.stem,
@@ -299,14 +262,10 @@ def _render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(area=_area, share=number)
-    return environment.get_template(TEMPLATE).render(
+    environment.filters.update(area=interval, share=number)
+    return environment.get_template("report.html.j2").render(
         **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN, min_count=MIN_COUNT
     )
-
-
-def _area(one: dict[str, Any] | Interval, sign: str = "") -> str:
-    return interval(asdict(one) if isinstance(one, Interval) else one, sign=sign)
 
 
 def _data_uri(path: Path) -> str:
