@@ -1,6 +1,8 @@
-"""Figures as text, for every table, page and card: a figure that cannot be had is a dash."""
+"""Figures as text, for every table, page and card: a figure that cannot be had is a dash; and an empty table."""
 
 from typing import Any
+
+from rich.table import Column, Table
 
 NOT_KNOWN = "–"
 
@@ -23,3 +25,9 @@ def change(measure: dict[str, float | None]) -> str:
 
 def percent(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{100 * share:.1f}%"
+
+
+def empty_table(title: str, *columns: str, words: int = 1) -> Table:
+    """A table without rows, whose first ``words`` columns are of words and the others of figures."""
+    left = [Column(name, no_wrap=True) for name in columns[:words]]
+    return Table(*left, *(Column(name, justify="right", no_wrap=True) for name in columns[words:]), title=title)

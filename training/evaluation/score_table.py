@@ -1,6 +1,7 @@
 """The scores of a predictions table, for a person to read."""
 
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from handlers.findings import FINDING
 from training.evaluation import formats
 
 STAGES = ("finding", "diseases")
-STAGE_1 = "any finding (stage 1)"
+STAGE_1, MEAN = "any finding (stage 1)", "mean of the findings"
 
 interval, number = (partial(form, places=4) for form in (formats.interval, formats.number))
 
@@ -43,50 +44,51 @@ def _print_labels(console: Console, labels: dict[str, Any]) -> None:
         console.print(f"Ignored, none of our findings: {', '.join(labels['ignored'])}")
 
 
-def _score_table(scores: dict[str, Any]) -> Table:
-    table = _table("95% intervals by bootstrap over patients", "finding", "positives", "AUC", "AUPRC")
-    for stage in filter(scores.get, STAGES):
-        for name, label in scores[stage]["labels"].items():
-            table.add_row(_shown(name), str(label["positives"]), interval(label["auc"]), interval(label["auprc"]))
+def _areas(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Stage 1's, each finding's and their mean, by the name that a row has."""
+    labels = [label for stage in filter(stages.get, STAGES) for label in stages[stage]["labels"].items()]
+    areas = {_shown(name): of for name, of in labels}
+    if of := stages["diseases"]:
+        areas[MEAN] = {"positives": "", "auc": of["mean_auc"], "auprc": of["mean_auprc"]}
+    return areas
+
+
+def _add_areas(table: Table, name: str, *cells: str) -> None:
+    """A row: a line below stage 1's, and one above the mean's."""
+    if name == MEAN:
         table.add_section()
-    if scores["diseases"]:
-        means = (interval(scores["diseases"][f"mean_{area}"]) for area in ("auc", "auprc"))
-        table.add_row("mean of the findings", "", *means, style="bold")
+    table.add_row(name, *cells, style="bold" if name == MEAN else None, end_section=name == STAGE_1)
+
+
+def _score_table(scores: dict[str, Any]) -> Table:
+    table = formats.empty_table("95% intervals by bootstrap over patients", "finding", "positives", "AUC", "AUPRC")
+    for name, of in _areas(scores).items():
+        _add_areas(table, name, str(of["positives"]), interval(of["auc"]), interval(of["auprc"]))
     return table
 
 
 def _difference_table(scores: dict[str, Any]) -> Table:
-    first, second = scores["predictions"], scores["against"]["predictions"]
-    title = f"{first} less {second}, on the same resamples"
-    table = _table(title, "finding", "AUC of the second", "difference in AUC", "difference in AUPRC")
-    difference = scores["difference"]
-    for stage in filter(difference.get, STAGES):
-        for name, label in difference[stage]["labels"].items():
-            other = scores["against"][stage]["labels"][name]["auc"]
-            table.add_row(
-                _shown(name), interval(other), interval(label["auc"], sign="+"), interval(label["auprc"], sign="+")
-            )
-        table.add_section()
-    if difference["diseases"]:
-        other = scores["against"]["diseases"]["mean_auc"]
-        means = (interval(difference["diseases"][f"mean_{area}"], sign="+") for area in ("auc", "auprc"))
-        table.add_row("mean of the findings", interval(other), *means, style="bold")
+    title = f"{scores['predictions']} less {scores['against']['predictions']}, on the same resamples"
+    columns = ("finding", "AUC of the second", "difference in AUC", "difference in AUPRC")
+    table, second = formats.empty_table(title, *columns), _areas(scores["against"])
+    for name, of in _areas(scores["difference"]).items():
+        differences = (interval(of[area], sign="+") for area in ("auc", "auprc"))
+        _add_areas(table, name, interval(second[name]["auc"]), *differences)
     return table
 
 
 def _reader_table(readers: list[dict[str, Any]]) -> Table:
     point = "the reader's specificity" if readers[0]["threshold"] is None else "its own threshold"
     rates = ("sensitivity", "specificity", "model's sensitivity", "model's specificity")
-    table = _table(f"Each reader, and the model at {point}", "finding", "reader", "films", "positives", *rates)
-    previous = readers[0]["name"]
-    for row in readers:
-        if row["name"] != previous:
-            table.add_section()
-        previous = row["name"]
-        mark = {True: "*", False: "", None: "?"}[row["voted"]]
-        counts = (str(row[count]) for count in ("films", "positives"))
-        cells = (number(row[who][rate]) for who in ("by_reader", "by_model") for rate in ("sensitivity", "specificity"))
-        table.add_row(_shown(row["name"]), f"{row['reader']}{mark}", *counts, *cells)
+    title = f"Each reader, and the model at {point}"
+    table = formats.empty_table(title, "finding", "reader", "films", "positives", *rates, words=2)
+    for name, rows in groupby(readers, lambda row: _shown(row["name"])):
+        for row in rows:
+            mark = {True: "*", False: "", None: "?"}[row["voted"]]
+            both = (row["by_reader"], row["by_model"])
+            cells = (number(of[rate]) for of in both for rate in ("sensitivity", "specificity"))
+            table.add_row(name, f"{row['reader']}{mark}", str(row["films"]), str(row["positives"]), *cells)
+        table.add_section()
     return table
 
 
@@ -104,13 +106,6 @@ def _remarks(scores: dict[str, Any]) -> list[str]:
     if not scores["finding"]:
         remarks.append("Stage 1 is not scored: there is no column of any finding on both sides")
     return remarks
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("finding", "reader") else "right", no_wrap=True)
-    return table
 
 
 def _shown(name: str) -> str:
