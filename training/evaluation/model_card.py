@@ -38,12 +38,22 @@ from workflows.sums import sha256_of
 NAME = "CXR Cascade"
 HERE = Path(__file__).parent
 WAYS = ("ungated", "gated", "soft")
+TAGS = ("chest-x-ray", "radiology", "medical", "vit", "torchserve")
 
 MARKUP = re.compile(r"[\\`*\[\]<>|#&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What may mean something in Markdown inside a line."""
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """Of a model on the hub; any other backbone is a folder of somebody's disk."""
+
+
+TABLES = {
+    "<table>": '<div class="scroll" role="group" aria-label="table, may scroll sideways" tabindex="0"><table>',
+    "</table>": "</table></div>",
+    ' style="text-align:right"': ' class="number"',
+}
+"""What the renderer writes, and what stands for it: a wide table scrolls by itself. No text of the card's can be one of
+these, for the renderer escapes ``<`` and ``"``."""
 
 
 class CardError(Fault):
@@ -76,10 +86,9 @@ class Archive:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.evaluation.model_card") -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
-    parser.add_argument("--workflow", default=WORKFLOW, help="whose two models (%(default)s)")
     parser.add_argument("--out", type=Path, help="file to write; printed unless told")
     chosen = parser.parse_args(arguments)
-    card = model_card(chosen.store, chosen.workflow)
+    card = model_card(chosen.store)
     if chosen.out is None:
         print(card)
     else:
@@ -95,21 +104,23 @@ def write_cards(store: Path) -> list[Path]:
     return [markdown, page]
 
 
-def model_card(store: Path, workflow: str = WORKFLOW) -> str:
+def model_card(store: Path) -> str:
     """Markdown with YAML front matter.
 
     Raises:
         CardError: an archive is missing, is none of this project's, or is of an older form.
     """
-    front_matter, body = _write(store, workflow)
+    front_matter, body = _write(store)
     return f"---\n{front_matter}\n---\n\n{body}"
 
 
-def model_card_html(store: Path, workflow: str = WORKFLOW) -> str:
+def model_card_html(store: Path) -> str:
     """The card as one page that loads nothing else. Raises CardError as ``model_card`` does."""
-    body = Markup(_markdown().render(_write(store, workflow)[1]))  # the renderer has escaped it
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(_write(store)[1])
+    for written, shown in TABLES.items():
+        body = body.replace(written, shown)
     page = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
-    return page.get_template("model_card.html.j2").render(name=NAME, body=body)
+    return page.get_template("model_card.html.j2").render(name=NAME, body=Markup(body))
 
 
 def read_archive(path: Path) -> Archive:
@@ -132,9 +143,9 @@ def read_archive(path: Path) -> Archive:
         raise CardError(f"{path} is no archive of this project's ({fault}): run 'make archive' again") from fault
 
 
-def _write(store: Path, workflow: str) -> tuple[str, str]:
+def _write(store: Path) -> tuple[str, str]:
     """Front matter and body."""
-    binary, disease = (read_archive(store / name) for name in archives_of(workflow)[:2])
+    binary, disease = (read_archive(store / name) for name in archives_of(WORKFLOW)[:2])
     try:
         return _front_matter(binary, disease).to_yaml(), _body(binary, disease)
     except (KeyError, UndefinedError) as fault:
@@ -161,14 +172,7 @@ def _front_matter(binary: Archive, disease: Archive) -> ModelCardData:
         license="apache-2.0",
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=[
-            "chest-x-ray",
-            "radiology",
-            "medical",
-            "vit",
-            "torchserve",
-            *(["synthetic"] if data["synthetic"] else []),
-        ],
+        tags=[*TAGS, *(["synthetic"] if data["synthetic"] else [])],
         datasets=[data["folder"]],
         base_model=sorted(backbones) or None,
         metrics=["roc_auc", "recall", "specificity"],
@@ -203,42 +207,13 @@ def _results(binary: dict[str, Any], disease: dict[str, Any], data: dict[str, An
 
 
 def _body(binary: Archive, disease: Archive) -> str:
-    metrics = {"binary": binary.metadata["metrics"], "disease": disease.metadata["metrics"]}
-    gate, site = metrics["binary"]["gate"], binary.metadata["recalibrated"]
+    stages, site = (binary.metadata, disease.metadata), binary.metadata["recalibrated"]
     still = site["kept"] if site else LABELS  # what a site's films have moved is no longer as it was evaluated
-    return (
-        _templates()
-        .get_template("model_card.md.j2")
-        .render(
-            name=NAME,
-            archives={"binary": binary, "disease": disease},
-            data=disease.metadata["data"],
-            stage_1=metrics["binary"]["test"]["binary"],
-            stage_2=metrics["disease"]["test"],
-            intervals={**metrics["binary"]["intervals"], **metrics["disease"]["intervals"]},
-            thresholds={**binary.metadata["thresholds"], **disease.metadata["thresholds"]},
-            gate=gate,
-            gate_row=next(row for row in gate["table"] if row["sensitivity"] == gate["sensitivity"]),
-            prevalence={
-                "validation": metrics["binary"]["validation"]["binary"]["prevalence"],
-                "test": metrics["binary"]["test"]["binary"]["prevalence"],
-            },
-            errors={
-                split: {
-                    "any finding (stage 1)": of["Finding"],
-                    "mean of the 14": class_mean(metrics["disease"]["calibration_error"][split], FINDINGS),
-                }
-                for split, of in metrics["binary"]["calibration_error"].items()
-            },
-            routed=metrics["disease"]["routed"],
-            **{few: [name for stage in metrics.values() for name in stage[few] if name in still] for few in FEW},
-            min_count=MIN_COUNT,
-            unknown=UNKNOWN,
-            subgroups=metrics["disease"]["subgroups"],
-            site=site,
-            findings=FINDINGS,
-            ways=WAYS,
-        )
+    few = {few: [name for stage in stages for name in stage["metrics"][few] if name in still] for few in FEW}
+    template = _templates().get_template("model_card.md.j2")
+    archives = {"binary": binary, "disease": disease}
+    return template.render(
+        name=NAME, archives=archives, **few, min_count=MIN_COUNT, unknown=UNKNOWN, findings=FINDINGS, ways=WAYS
     )
 
 
@@ -252,41 +227,14 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         finalize=_escape,
     )
-    shown = {"area": interval, "share": number, "percent": percent, "signed": _signed, "count": _count, "words": _words}
-    templates.filters.update(shown, start=_start, precision=_precision)
+    shown = {"area": interval, "share": number, "percent": percent, "count": "{:,}".format, "words": _words}
+    templates.filters.update(shown, start=_start, precision=_precision, class_mean=class_mean)
     return templates
-
-
-@cache
-def _markdown() -> MarkdownIt:
-    """CommonMark and tables. A wide table scrolls by itself; numbers are aligned by class, not by style attribute."""
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-
-    def open_table(*_: Any) -> str:
-        return '<div class="scroll" role="group" aria-label="table, may scroll sideways" tabindex="0"><table>\n'
-
-    def open_cell(_: Any, tokens: Sequence[Any], place: int, *__: Any) -> str:
-        token = tokens[place]
-        return f'<{token.tag} class="number">' if "right" in str(token.attrGet("style")) else f"<{token.tag}>"
-
-    markdown.add_render_rule("table_open", open_table)
-    markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
-    markdown.add_render_rule("th_open", open_cell)
-    markdown.add_render_rule("td_open", open_cell)
-    return markdown
 
 
 def _escape(value: Any) -> Any:
     """Text from an archive stays text, whatever is in it."""
     return MARKUP.sub(r"\\\g<0>", " ".join(value.split())) if isinstance(value, str) else value
-
-
-def _signed(value: float | None) -> str:
-    return number(value, 4, "+")
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
 
 
 def _words(name: str) -> str:
