@@ -33,6 +33,7 @@ from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.files.atomic import scratch_folder
 from workflows.files.text_files import DataError
+from workflows.store import archives_of
 from workflows.sums import place
 
 MIN_FILMS, MIN_PATIENTS = 50, 10
@@ -74,19 +75,19 @@ def recalibrate(
     """
     if out.resolve() == store.resolve():
         raise DataError(f"--out is {store} itself: name another folder, so that the old archives are not lost")
-    names = [f"{stage}.mar" for stage in STAGE_LABELS] + [f"{WORKFLOW}.war"]
+    names = archives_of(WORKFLOW)
     missing = [name for name in names if not (store / name).exists()]
     if missing:
         raise FileNotFoundError(f"{store} lacks {', '.join(missing)}: run 'make archive' first, or correct --store")
     if held := [name for name in names if (out / name).exists()]:
         raise DataError(f"{out} holds {', '.join(held)} already: name another folder with --out, or empty that one")
     with scratch_folder(out / "archives") as scratch:
-        models = {stage: _unpack(store / f"{stage}.mar", stage, scratch / "old" / stage) for stage in STAGE_LABELS}
+        folders = {stage: scratch / "old" / stage for stage in STAGE_LABELS}
+        models = {stage: _unpack(store / f"{stage}.mar", stage, folder) for stage, folder in folders.items()}
         if models["binary"].image_size != models["disease"].image_size:
             sizes = " and ".join(f"{model.image_size} px ({stage})" for stage, model in models.items())
             raise DataError(f"{store}: the models see films of {sizes}: these archives are not of one run")
         films, pixels = _site_films(data, models["binary"].image_size, scratch / "cache", skip_unreadable)
-        folders = {stage: scratch / "old" / stage for stage in STAGE_LABELS}
         rows = np.arange(len(pixels))
         site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
         try:

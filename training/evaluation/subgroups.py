@@ -117,9 +117,8 @@ def _group(by: str, text: str) -> str:
 def _measure(by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.str_], films: Scored) -> Subgroup:
     targets, finding, whose = films.targets[rows], films.finding[rows], patients[rows]
     present = any_finding(targets)
-    counted = Subgroup(
-        by, group, len(rows), len(np.unique(whose)), prevalence=float(present.mean()) if len(rows) else None
-    )
+    prevalence = float(present.mean()) if len(rows) else None
+    counted = Subgroup(by, group, len(rows), len(np.unique(whose)), prevalence)
     if blank := _why_blank(group, present[:, 0], whose):
         return replace(counted, blank=blank)
     called = rates(present[:, 0], films.routed[rows])
