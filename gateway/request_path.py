@@ -52,6 +52,7 @@ def recorded(context: RequestContext, metrics: Metrics) -> Iterator[None]:
         Problem: the request's own, or InternalError in place of a fault that nobody foresaw.
     """
     began, outcome = time.perf_counter(), "read"
+    problem: Problem | None = None
     with bound_contextvars(request_id=context.id):
         try:
             yield
@@ -68,6 +69,7 @@ def recorded(context: RequestContext, metrics: Metrics) -> Iterator[None]:
             context.status = context.status or problem.status
             raise problem from None
         finally:
+            problem = None  # else this frame and it hold each other, and the film, until a full garbage collection
             context.milliseconds["total"] = round((time.perf_counter() - began) * 1000.0, 1)
             if context.path not in OPEN:
                 metrics.count(context.path, outcome, context.type, context.milliseconds)
@@ -184,6 +186,7 @@ async def _unless_hung_up(app: ASGIApp, scope: Scope, receive: Receive, send: Se
         gone.cancel()
         if working.cancel():
             await asyncio.wait({working})
+        del working  # it holds what it raised, which holds this frame: with the film, until a full garbage collection
 
 
 def _route_of(scope: Scope) -> tuple[Match, str]:

@@ -4,6 +4,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 
 from tests.gateway.conftest import Gateway
 
@@ -13,13 +14,16 @@ MORE = 10
 """MB that a gateway may hold beside what it held before; one film that stays in each round would be more."""
 
 
-def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("asked", "status"), [(b"film:0.1;", 200), (b"refuse:422:BlankImage;", 422), (b"status:500;", 503)]
+)
+def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway, asked: bytes, status: int) -> None:
     draw = random.Random(1)
     held = []
     for _ in range(9):
-        films = [b"film:0.1;" + bytes(size) for size in draw.choices(SIZES, k=32)]
+        films = [asked + bytes(size) for size in draw.choices(SIZES, k=32)]
         with ThreadPoolExecutor(6) as clients:
-            assert {answer.status_code for answer in clients.map(roomy.read, films)} == {200}
+            assert {answer.status_code for answer in clients.map(roomy.read, films)} == {status}
         held.append(psutil.Process(roomy.process.pid).memory_info().rss / 2**20)
     # A leak grows from round to round; what a busy machine has under way at the end of one does not.
     assert min(held[-3:]) < max(held[:3]) + MORE, held
