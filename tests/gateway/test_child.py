@@ -158,6 +158,7 @@ def test_a_gateway_that_is_ended_while_it_starts_torchserve_leaves_none(server: 
     assert not any(map(jvm.runs, children))
 
 
+@pytest.mark.slow
 def test_two_gateways_share_one_and_the_second_starts_its_own_when_that_is_gone(server: Server) -> None:
     async def work() -> None:
         async with supervised(server) as second:
@@ -209,6 +210,7 @@ def test_what_the_killed_child_of_a_gateway_left_is_not_taken_for_another_gatewa
     assert models(server) == ["first", "first"]
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended_and_started_again(server: Server) -> None:
     async def work() -> None:
         async with supervised(server, restart_after=0.1) as one:

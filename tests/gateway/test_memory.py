@@ -14,6 +14,7 @@ MORE = 10
 """MB that a gateway may hold beside what it held before; one film that stays in each round would be more."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "status"), [(b"film:0.1;", 200), (b"refuse:422:BlankImage;", 422), (b"status:500;", 503)]
 )

@@ -40,6 +40,7 @@ def busy_cores() -> Iterator[None]:
         loop.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600 + ANSWERS / 20)
 @pytest.mark.usefixtures("busy_cores")
 def test_no_answer_is_lost_and_no_thread_is_left_behind(server: Server) -> None:

@@ -38,6 +38,7 @@ def drawn(film_paths: list[Path]) -> dict[str, bytes]:
     return {name: body for body, name in spoilt.items()}
 
 
+@pytest.mark.slow
 def test_hostile_bodies_are_refused_by_name_in_time_and_leave_no_trace(
     gateway: Gateway,
     server: Server,

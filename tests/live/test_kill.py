@@ -38,6 +38,7 @@ def gateway(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", list(RETURNS_WITHIN))
 def test_a_killed_process_costs_refusals_and_no_wrong_report(
     victim: str, gateway: Gateway, server: Server, films: list[bytes]

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom.data import get_testdata_file
 
 from handlers.refusals import CODES
@@ -33,6 +34,7 @@ def bad_films(film: bytes) -> dict[bytes, str]:
     }
 
 
+@pytest.mark.slow
 def test_no_bad_film_spoils_another(gateway: Gateway, server: Server, films: list[bytes]) -> None:
     good, bad = films[:DIFFERENT], bad_films(films[0])
     alone = read_alone(gateway, good)

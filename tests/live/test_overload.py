@@ -58,6 +58,7 @@ class Seen:
     by_cpu: list[float] = field(default_factory=list)
 
 
+@pytest.mark.slow
 def test_goodput_stays_and_the_rest_is_refused_in_time(
     gateway: Gateway, server: Server, large_films: list[bytes]
 ) -> None:

@@ -82,6 +82,7 @@ def while_films_are_read(server: Server, films: list[bytes], *steps: Callable[[]
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_new_pair_in_and_out_loses_no_film(
     server: Server, other_store: Path, film_paths: list[Path], rolled_back: None
 ) -> None:

@@ -53,6 +53,7 @@ def command(action: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_make_serve_says_where_films_go_and_make_stop_leaves_nothing(settings: Settings, film_paths) -> None:
     server = Server.of_folder(settings.server)
     said = command("start")

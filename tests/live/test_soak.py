@@ -24,6 +24,7 @@ ENOUGH = 0.5
 the full load was measured."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 600)
 def test_nothing_grows(gateway: Gateway, server: Server, films: list[bytes]) -> None:
     fill_heap(gateway)

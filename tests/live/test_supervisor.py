@@ -50,6 +50,7 @@ def running(server: Server) -> tuple[list[psutil.Process], set[Path]]:
     return [parent, *processes], {Path(process.cwd()) for process in processes[1:]}
 
 
+@pytest.mark.slow
 def test_a_killed_jvm_is_back_without_anybody_s_help_and_leaves_nothing_behind(
     gateway: Gateway, server: Server, films: list[bytes]
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_killed_jvm_is_back_without_anybody_s_help_and_leaves_nothing_behind(
     assert not any(folder.exists() for folder in again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_torchserve_its_workers_and_what_they_unpacked_go_with_the_gateway(
     gateway: Gateway, server: Server, sent: signal.Signals
