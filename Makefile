@@ -69,7 +69,7 @@ $(RUN)/evaluation.json: $(RUN)/binary/finished $(RUN)/disease/finished $(JUDGE) 
 	$(BIN)/python -m training.evaluate --run $(RUN)
 
 report: $(RUN)/report/report.html  ## the evaluation as one HTML page with charts, and their PNGs
-$(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report/*.py)
+$(RUN)/report/report.html: $(RUN)/evaluation.json $(wildcard training/report/*.py training/report/*.j2)
 	$(BIN)/python -m training.report --run $(RUN)
 
 archive: model_store/packed  ## pack the two models and the workflow into model_store/, with a model card

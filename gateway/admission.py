@@ -47,7 +47,10 @@ class Slots:
             reading = asyncio.create_task(_work(context, work, held.pop_all()))
             self._reading.add(reading)
             reading.add_done_callback(self._reading.discard)
-        answer = await asyncio.shield(reading)
+        try:
+            answer = await asyncio.shield(reading)
+        finally:
+            del reading  # else what it raised and this frame hold each other, and the film, until a full collection
         if isinstance(answer, Refusal):
             raise Problem.of_refusal(answer)
         return answer
