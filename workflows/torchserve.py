@@ -84,7 +84,7 @@ def launch(server: Server) -> Child:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
     with _console(server).open("w") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", FOREGROUND, str(server.folder.resolve()), str(os.getpid())],
+            [sys.executable, "-u", "-m", FOREGROUND, str(server.folder.resolve()), str(os.getpid())],
             cwd=ROOT,
             env={**MALLOC, **inherited, "JAVA_HOME": str(java.home().absolute())},
             stdin=subprocess.DEVNULL,

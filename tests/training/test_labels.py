@@ -5,7 +5,7 @@ import pytest
 
 from handlers.findings import FINDINGS, NO_FINDING
 from training.data.labels import LabelError, any_finding, parse_finding_labels
-from training.evaluation.metrics import disease_metrics
+from training.evaluation.metrics import Scored, disease_metrics
 
 
 def test_the_first_finding_is_atelectasis_and_no_finding_has_no_column() -> None:
@@ -45,6 +45,8 @@ def test_a_per_class_auc_carries_its_own_name(known: str) -> None:
     targets = chance.integers(0, 2, (400, 14)).astype(np.int8)
     scores = chance.random((400, 14))
     scores[:, FINDINGS.index(known)] = targets[:, FINDINGS.index(known)]
-    areas = disease_metrics(targets, np.ones(400), scores, threshold=0.5)["diseases"]
+    everyone = np.ones(400, bool)
+    films = Scored(targets, np.ones(400), everyone, dict.fromkeys(("ungated", "gated", "soft"), scores), scores >= 0.5)
+    areas = disease_metrics(films)["diseases"]
     assert list(areas) == list(FINDINGS)
     assert [name for name in FINDINGS if areas[name]["ungated"] == 1.0] == [known]

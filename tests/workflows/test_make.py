@@ -52,6 +52,13 @@ def copied(folder: Path) -> Path:
     return Path(shutil.copytree(ROOT, folder / "project", ignore=ignored))
 
 
+@pytest.fixture(autouse=True)
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests may run under make themselves, whose flags are not theirs."""
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """The project after a whole run, a second between each step and the next."""
