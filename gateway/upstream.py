@@ -110,6 +110,7 @@ class Upstream:
                     return response
             finally:
                 sending.cancel()
+                del sending  # else what it raised and this frame hold each other, and the film, until a full collection
             self._answers_lost.inc()
             logger.warning("an answer is lost, the film is sent again", extra={"event": "answer_lost"})
         raise AssertionError("the second answer is waited for")

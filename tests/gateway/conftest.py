@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import psutil
 import pytest
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from structlog.stdlib import ProcessorFormatter
 
 from benchmarks.arms.reserved_ports import free_ports
@@ -45,10 +45,14 @@ def report_of(probability: float) -> Report:
     return Report(finding=finding, routed=finding.present, diseases=diseases, models=models)
 
 
+async def _cut_short() -> AsyncIterator[bytes]:
+    yield b"half an answer"
+
+
 class StandIn:
     """Answers ``film:P`` with a report of that probability, ``refuse:CODE:TYPE`` with a refusal, ``status:CODE`` with
-    an HTTP error, and anything else with a report of 0.1. A film that starts with ``held:`` waits for ``release``.
-    A film may end in ``;`` and anything.
+    an HTTP error, ``cut:`` with a part of an answer, and anything else with a report of 0.1. A film that starts with
+    ``held:`` waits for ``release``. A film may end in ``;`` and anything.
 
     Attributes:
         films: all that came, but for probes.
@@ -93,6 +97,8 @@ class StandIn:
         if kind == "refuse":
             code, _, type = words.partition(":")
             return PlainTextResponse(Refusal.because(int(code), type, "the cascade's own words").model_dump_json())
+        if kind == "cut":
+            return StreamingResponse(_cut_short(), headers={"Content-Length": "1000"})
         if kind == "status":
             return PlainTextResponse("a worker died", int(words))
         return PlainTextResponse(report_of(float(words) if kind == "film" else 0.1).model_dump_json())

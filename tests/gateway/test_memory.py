@@ -16,7 +16,7 @@ MORE = 10
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("asked", "status"), [(b"film:0.1;", 200), (b"refuse:422:BlankImage;", 422), (b"status:500;", 503)]
+    ("asked", "status"), [(b"film:0.1;", 200), (b"refuse:422:BlankImage;", 422), (b"status:500;", 503), (b"cut:;", 503)]
 )
 def test_a_gateway_holds_no_more_after_large_films_than_before(roomy: Gateway, asked: bytes, status: int) -> None:
     draw = random.Random(1)
