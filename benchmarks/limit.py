@@ -52,7 +52,7 @@ Films = NDArray[np.uint8]
 @torch.inference_mode()
 def forward(vit: Vit, films: Films) -> NDArray[np.float32]:
     """[B, S, S] -> [B, L] by the network alone, on as many threads as torch has been told."""
-    logits = vit.model(pixel_values=vit.inputs(films)).logits.float().cpu().numpy()
+    logits = vit.model(vit.inputs(films)).float().cpu().numpy()
     return calibrated(logits, [UNCALIBRATED] * logits.shape[1])
 
 

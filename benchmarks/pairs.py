@@ -86,13 +86,13 @@ def make_pair(name: str, folder: Path, pixels: NDArray[np.uint8]) -> Pair:
     for stage, labels in STAGE_LABELS.items():
         model = build_model(config, list(labels))
         with torch.no_grad():
-            model.classifier.weight.normal_()  # apart from each other; the initial 14 rows lie close to zero
+            model.head.weight.normal_()  # apart from each other; the initial 14 rows lie close to zero
         save_checkpoint(model, config, folder / stage)
         vit = Vit(folder / stage, torch.device("cpu"), torch.float32)
         logits = np.concatenate([vit.logits(pixels[at : at + 16]) for at in range(0, len(pixels), 16)])
         mean, scale = logits.mean(axis=0), SPREAD / logits.std(axis=0)
         with torch.no_grad():
-            head = model.classifier
+            head = model.head
             head.weight.mul_(torch.from_numpy(scale)[:, None])
             head.bias.copy_(torch.from_numpy((torch.zeros(1).numpy() - mean) * scale))
         save_checkpoint(model, config, folder / stage)

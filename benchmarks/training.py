@@ -100,7 +100,7 @@ def bare_steps(training: Training, epoch: int) -> None:
     training.model.train()
     for _ in range(len(training.batches)):
         with training.accelerator.autocast():
-            logits = training.model(pixel_values=inputs).logits
+            logits = training.model(inputs)
         training.accelerator.backward(training.loss(logits.float(), targets))
         training.optimizer.step()
         training.optimizer.zero_grad()

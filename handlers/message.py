@@ -34,8 +34,11 @@ class Screened:
         finding: p(finding) against the gate's threshold.
         logit: stage 1's own, which a stage 2 that was trained with it is scored by.
         version: of the binary model.
-        pixels: [S, S] uint8 for stage 2 where the film is routed; None where the gate stopped it.
+        pixels: [S, S] uint8 for stage 2 where the film is routed and stage 2 needs them; None where it does not.
         heatmaps: None where none were asked for; they then take no byte of the message.
+        features: [W] float32 instead of pixels, where both stages have one encoder and the film is routed; beside
+            them, where heatmaps are asked for.
+        encoder: that encoder's sha256.
     """
 
     finding: Score
@@ -43,10 +46,12 @@ class Screened:
     version: str
     pixels: NDArray[np.uint8] | None
     heatmaps: Asked | None = None
+    features: NDArray[np.float32] | None = None
+    encoder: str | None = None
 
     @property
     def routed(self) -> bool:
-        return self.pixels is not None
+        return self.finding.present
 
 
 def pack(film: Screened | Refusal) -> bytes:
@@ -56,7 +61,10 @@ def pack(film: Screened | Refusal) -> bytes:
     words: dict[str, Any] = {"finding": film.finding.model_dump(), "logit": film.logit, "version": film.version}
     if film.heatmaps:
         words["heatmaps"] = asdict(film.heatmaps)
-    tensors = {} if film.pixels is None else {"pixels": np.ascontiguousarray(film.pixels)}
+    if film.features is not None:
+        words["encoder"] = film.encoder
+    arrays = {"pixels": film.pixels, "features": film.features}
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     return save(tensors, metadata={_KEY: json.dumps(words)})
 
 
@@ -71,11 +79,18 @@ def unpack(message: bytes) -> Screened | Refusal:
         words = json.loads(json.loads(message[8 : 8 + length])["__metadata__"][_KEY])
         if "error" in words:
             return Refusal(error=Problem(**words["error"]))
-        pixels = load(bytes(message)).get("pixels")
+        tensors = load(bytes(message))
+        pixels, features = tensors.get("pixels"), tensors.get("features")
         if pixels is not None and (pixels.dtype != np.uint8 or pixels.ndim != 2):
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 [S, S]")
+        if features is not None and (features.dtype != np.float32 or features.ndim != 1):
+            raise ValueError(f"features are {features.dtype} {features.shape}, not float32 [W]")
+        finding = Score(**words["finding"])
+        if finding.present and pixels is None and features is None:
+            raise ValueError("a routed film comes without pixels and without features")
         asked = words.get("heatmaps")
         heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
-        return Screened(Score(**words["finding"]), float(words["logit"]), str(words["version"]), pixels, heatmaps)
+        said = float(words["logit"]), str(words["version"])
+        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"))
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

@@ -22,6 +22,8 @@ class Metadata(BaseModel):
         mean, std: per channel, of pixels in [0, 1].
         precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.networks.vit``).
         kind: of stage 2's probabilities (``handlers.cascade``); archives that do not say so are marginal.
+        shared_encoder: sha256 of the encoder (``handlers.networks.network.encoder_sha256``) where both stages have the
+            same, as two heads on one frozen backbone do: stage 1 then sends stage 2 a film's features, not its pixels.
         calibration, thresholds: of the model's own labels, as ``Cascade`` has them.
         metrics: what ``training.evaluate`` measured.
         data: folder name, number of films and patients per split, and whether films are synthetic.
@@ -41,6 +43,7 @@ class Metadata(BaseModel):
     std: list[float]
     precision: Precision = "float32"
     kind: Kind = "marginal"
+    shared_encoder: str | None = None
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
     metrics: dict[str, Any]

@@ -109,10 +109,11 @@ class Screening:
         readable = [one.pixels for one in decoded if not isinstance(one, Refusal)]
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
-        logits = iter(self.vit.logits(np.stack(readable), busy=len(films) > 1)[:, 0].tolist())
+        features = self.vit.features(np.stack(readable), busy=len(films) > 1)
+        seen = zip(self.vit.logits_of(features)[:, 0].tolist(), features, strict=True)
         self.films_read += len(readable)
         return [
-            one if isinstance(one, Refusal) else self._gate(next(logits), one, asked.get(place))
+            one if isinstance(one, Refusal) else self._gate(*next(seen), one, asked.get(place))
             for place, one in enumerate(decoded)
         ]
 
@@ -126,11 +127,18 @@ class Screening:
             logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
             return INTERNAL
 
-    def _gate(self, logit: float, film: Decoded, asked: tuple[str, ...] | None) -> Screened:
-        finding = self.cascade.finding_score(logit)
-        pixels = film.pixels if finding.present else None
+    def _gate(
+        self, logit: float, features: NDArray[np.float32], film: Decoded, asked: tuple[str, ...] | None
+    ) -> Screened:
+        finding, encoder = self.cascade.finding_score(logit), self.metadata.shared_encoder
+        version = self.vit.version(self.metadata.version)
         heatmaps = None if asked is None else Asked(asked, film.shape)
-        return Screened(finding, logit, self.vit.version(self.metadata.version), pixels, heatmaps)
+        if not finding.present:
+            return Screened(finding, logit, version, None, heatmaps)
+        if encoder is None:
+            return Screened(finding, logit, version, film.pixels, heatmaps)
+        pixels = film.pixels if heatmaps else None  # a heatmap wants a pass of its own, with gradients
+        return Screened(finding, logit, version, pixels, heatmaps, features, encoder)
 
 
 class Naming:
@@ -154,8 +162,8 @@ class Naming:
     def name(self, films: Sequence[Screened | Refusal]) -> list[Report | Refusal]:
         """One report per film, in order; then the heatmaps of those films that ask for them."""
         films = [self._fitting(film) for film in films]
-        routed = [film.pixels for film in films if isinstance(film, Screened) and film.pixels is not None]
-        logits = iter(self.vit.logits(np.stack(routed), busy=len(films) > 1) if routed else ())
+        routed = [film for film in films if isinstance(film, Screened) and film.routed]
+        logits = iter(self._logits(routed, busy=len(films) > 1) if routed else ())
         self.films_read += len(routed)
         reports: list[Report | Refusal] = [
             film if isinstance(film, Refusal) else self._report(film, next(logits) if film.routed else None)
@@ -163,6 +171,16 @@ class Naming:
         ]
         self._add_heatmaps(films, reports)
         return reports
+
+    def _logits(self, routed: list[Screened], busy: bool) -> NDArray[np.float32]:
+        """[B, 14] by stage 1's features where a film brings them, by its pixels where not."""
+        rows = [film.features for film in routed]
+        alone = [place for place, row in enumerate(rows) if row is None]
+        if alone:
+            pixels = np.stack([film.pixels for place in alone if (film := routed[place]).pixels is not None])
+            for place, row in zip(alone, self.vit.features(pixels, busy), strict=True):
+                rows[place] = row
+        return self.vit.logits_of(np.stack([row for row in rows if row is not None]))
 
     def _add_heatmaps(self, films: Sequence[Screened | Refusal], reports: list[Report | Refusal]) -> None:
         wanted: dict[int, Wanted] = {}
@@ -178,9 +196,12 @@ class Naming:
             self.heatmaps_made += len(maps)
 
     def _fitting(self, film: Screened | Refusal) -> Screened | Refusal:
-        side = self.vit.image_size
+        side, encoder = self.vit.image_size, self.metadata.shared_encoder
         if isinstance(film, Screened) and film.pixels is not None and film.pixels.shape != (side, side):
             logger.error("pixels %s reach a disease model of %d px", film.pixels.shape, side)
+            return INTERNAL
+        if isinstance(film, Screened) and film.encoder not in (None, encoder):
+            logger.error("features of encoder %s reach a disease model of encoder %s", film.encoder, encoder)
             return INTERNAL
         return film
 

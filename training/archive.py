@@ -21,6 +21,7 @@ import yaml
 import handlers
 from handlers.findings import STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata, Precision
+from handlers.networks.network import encoder_sha256
 from handlers.networks.vit import PREPROCESSOR_FILE
 from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
@@ -37,6 +38,7 @@ LIBRARIES = (
     "torch",
     "torchvision",
     "transformers",
+    "timm",
     "accelerate",
     "safetensors",
     "numpy",
@@ -76,9 +78,13 @@ def archive(run: Path, store: Path, version: str, precision: Precision = "float3
         NotWritten: the disk is full; the store is as it was.
     """
     evaluation = json.loads((run / "evaluation.json").read_text())
+    encoders = {encoder_sha256(run / stage / "checkpoint") for stage in STAGE_LABELS}
+    shared = encoders.pop() if len(encoders) == 1 else None
     with scratch_folder(store / "archives") as scratch:
         made = [
-            pack_model(run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision), scratch)
+            pack_model(
+                run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision, shared), scratch
+            )
             for stage in STAGE_LABELS
         ]
         run_archiver(
@@ -91,7 +97,12 @@ def archive(run: Path, store: Path, version: str, precision: Precision = "float3
 
 
 def metadata_of(
-    run: Path, stage: str, evaluation: dict[str, Any], version_: str, precision: Precision = "float32"
+    run: Path,
+    stage: str,
+    evaluation: dict[str, Any],
+    version_: str,
+    precision: Precision = "float32",
+    shared_encoder: str | None = None,
 ) -> Metadata:
     """What the stage's archive will say of itself."""
     checkpoint = run / stage / "checkpoint"
@@ -116,6 +127,7 @@ def metadata_of(
             "std": preprocessor["image_std"],
             "precision": precision,
             "kind": evaluation["kind"],
+            "shared_encoder": shared_encoder,
             "calibration": {label: evaluation["calibration"][label] for label in labels},
             "thresholds": {label: evaluation["thresholds"][label] for label in labels},
             "metrics": {

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from handlers.cascade import Cascade, Kind
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
+from handlers.networks.network import encoder_sha256
+from handlers.networks.vit import Vit, serving_device
 from training.data.films import Films
 from training.evaluation import score
 from training.evaluation.bootstrap import intervals
@@ -28,7 +30,7 @@ from training.evaluation.evaluation_table import print_evaluation
 from training.evaluation.fit_cascade import Labelled, fit_cascade, served_errors
 from training.evaluation.metrics import Scored, binary_metrics, disease_metrics
 from training.evaluation.subgroups import read_traits, subgroups
-from training.predict import films_of, kind_of, predict_logits
+from training.predict import films_of, kind_of, predict_features, predict_logits
 from workflows import command_line
 from workflows.files.atomic import write_together
 from workflows.files.text_files import DataError
@@ -117,14 +119,18 @@ def labelled(films: Films, rows: NDArray[np.int64], logits: NDArray[np.float32])
 
 
 def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """[len(rows), 15]: both stages on every film, whatever the gate would say.
+    """[len(rows), 15]: both stages on every film, whatever the gate would say; two heads of one encoder in one pass.
 
     Args:
         folders: of both stages, with the files that ``Vit`` reads.
         pixels: [N, S, S] uint8.
         rows: of ``pixels``.
     """
-    return np.concatenate([predict_logits(folders[stage], pixels, rows, stage) for stage in STAGE_LABELS], axis=1)
+    if len({encoder_sha256(folder) for folder in folders.values()}) > 1:
+        return np.concatenate([predict_logits(folders[stage], pixels, rows, stage) for stage in STAGE_LABELS], axis=1)
+    stages = [Vit(folders[stage], serving_device()) for stage in STAGE_LABELS]
+    features = predict_features(stages[0], pixels, rows, "both stages")
+    return np.concatenate([stage.logits_of(features) for stage in stages], axis=1)
 
 
 def _films_of(run: Path) -> tuple[Films, NDArray[np.uint8], Kind]:

@@ -50,11 +50,17 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """[len(rows), L] of the checkpoint in ``folder``; with ``flip`` the mean over each film and its mirror image."""
     vit = Vit(folder, serving_device())
+    logits = vit.logits_of(predict_features(vit, pixels, rows, title))
+    if not flip:
+        return logits
+    mirrored = vit.logits_of(predict_features(vit, pixels[:, :, ::-1], rows, f"{title}, mirrored"))
+    return np.mean([logits, mirrored], axis=0, dtype=np.float32)
+
+
+def predict_features(vit: Vit, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str) -> NDArray[np.float32]:
+    """[len(rows), W]: what the network's head sees."""
     starts = tqdm(range(0, len(rows), BATCH), title, unit="batch", disable=None)
-    batches = (pixels[rows[start : start + BATCH]] for start in starts)
-    if flip:
-        return np.concatenate([(vit.logits(films) + vit.logits(films[:, :, ::-1])) / 2 for films in batches])
-    return np.concatenate([vit.logits(films) for films in batches])
+    return np.concatenate([vit.features(pixels[rows[start : start + BATCH]]) for start in starts])
 
 
 def predict(checkpoint: Path, split: Split = "test", flip: bool = False) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +46,11 @@ from training.evaluation.metrics import mean_auc
 from training.fit import run_folder
 from training.fit.augment import augment
 from training.fit.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
-from training.fit.config import TrainConfig, parse_config, save_config
+from training.fit.config import ProbeConfig, Stage, TrainConfig, parse_config, save_config
 from training.fit.joint import JointVit
-from training.fit.model import build_model
+from training.fit.model import build_model, load_checkpoint, with_statistics
 from training.fit.optimise import Loss, make_loss, make_optimizer
+from training.fit.probe import fit_probe
 from training.fit.run_folder import FINISHED, History
 from workflows import command_line
 from workflows.command_line import Fault
@@ -93,6 +94,7 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         NotWritten: the disk is full; --resume goes on from the last finished epoch.
     """
     disable_progress_bar()  # transformers'; an epoch has one of its own
+    config = replace(config, model=with_statistics(config.model))
     out = Path(config.out)
     accelerator = _accelerator(config)
     set_seed(config.seed)
@@ -112,6 +114,8 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         accelerator.print(f"{config.stage}: resuming after epoch {len(history)}")
     if accelerator.is_main_process and not (out / "training.yaml").exists():
         save_config(config, out / "training.yaml")  # a full disk is noticed before an epoch is spent
+    if config.probe:
+        return _probe(config, config.probe, accelerator, films, pixels, origin)
     begun = len(history)
     for epoch in range(begun, config.optim.epochs):
         set_seed(config.seed + 1000 * (epoch + 1), device_specific=True)  # an epoch's draws depend on its number alone
@@ -140,6 +144,27 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         f"{config.stage}: best validation AUC {run_folder.best_auc(history)}, checkpoint in {out / 'checkpoint'}"
     )
     return history
+
+
+def _probe(
+    config: TrainConfig,
+    probe: ProbeConfig,
+    accelerator: Accelerator,
+    films: Films,
+    pixels: NDArray[np.uint8],
+    origin: run_folder.Origin,
+) -> History:
+    """A run whose only epoch is a head on a frozen backbone."""
+    out = Path(config.out)
+    if accelerator.is_main_process:
+        network, line = fit_probe(config, probe, films, pixels, *_targets_of(config.stage, films))
+        run_folder.replace_run(config)
+        run_folder.write_epoch(config, network, films, [line], out)
+        write_text(out / FINISHED, json.dumps(origin))
+        print(f"{config.stage} {json.dumps(line)}", flush=True)
+        print(f"{config.stage}: validation AUC {line['validation_auc']}, checkpoint in {out / 'checkpoint'}")
+    accelerator.wait_for_everyone()
+    return run_folder.read_history(out)
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -193,13 +218,25 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
 
 def _network_of(config: TrainConfig, films: Films) -> tuple[NDArray[np.int8], nn.Module]:
     """The stage's targets [N, L] and the network that predicts them."""
-    match config.stage:
+    targets, labels = _targets_of(config.stage, films)
+    if config.stage == "joint":
+        return targets, JointVit(config.model, config.start)
+    if config.start:
+        return targets, load_checkpoint(
+            run_folder.checkpoint_of(Path(config.start), config.stage), config.model, labels
+        )
+    return targets, build_model(config.model, labels)
+
+
+def _targets_of(stage: Stage, films: Films) -> tuple[NDArray[np.int8], list[str]]:
+    """The stage's targets [N, L], and their names."""
+    match stage:
         case "binary":
-            return films.findings, build_model(config.model, [FINDING])
+            return films.findings, [FINDING]
         case "disease" | "single":
-            return films.diseases, build_model(config.model, list(FINDINGS))
+            return films.diseases, list(FINDINGS)
         case "joint":
-            return np.hstack([films.findings, films.diseases]), JointVit(config.model, config.start)
+            return np.hstack([films.findings, films.diseases]), [FINDING, *FINDINGS]
 
 
 def train_epoch(training: Training, epoch: int) -> float:
@@ -216,7 +253,7 @@ def train_epoch(training: Training, epoch: int) -> float:
     for step, (films, targets) in enumerate(tqdm(batches, title, unit="batch", disable=hidden), start=1):
         inputs = model_inputs(augment(films.float() / 255.0, config.augment), config.model)
         with accelerator.autocast():
-            logits = training.model(pixel_values=inputs).logits
+            logits = training.model(inputs)
         loss = training.loss(logits.float(), targets)
         accelerator.backward(loss)
         if config.optim.clip is not None:
@@ -243,7 +280,7 @@ def _validate(training: Training) -> tuple[NDArray[np.float32], NDArray[np.int8]
     gathered = []
     for films, targets in training.validation:
         with accelerator.autocast():
-            outputs = judged(pixel_values=model_inputs(films.float() / 255.0, training.config.model)).logits
+            outputs = judged(model_inputs(films.float() / 255.0, training.config.model))
         gathered.append(accelerator.gather_for_metrics((outputs.float(), targets)))
     logits, truth = map(torch.cat, zip(*gathered, strict=True))
     loss = float(training.loss(logits, truth))

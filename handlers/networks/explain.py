@@ -1,7 +1,6 @@
-"""Where on a film a label's evidence lies: gradient-weighted attention relevance of a trained ViT."""
+"""Where on a film a label's evidence lies: gradient-weighted tokens of a trained network."""
 
 import copy
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,25 +8,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from handlers.networks.network import Network
 from handlers.networks.vit import Vit
 
 
 def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
     """[B, S, S] uint8 -> [B, S, S] float32 in [0, 1]: what on each film raises the label's logit.
 
-    Chefer, Gur, Wolf, "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
-    Transformers", ICCV 2021, equations 5 and 6: R += mean over heads of relu(gradient * attention) @ R, block by
-    block. The patches' shares in the class token are upsampled bilinearly to the model's square and divided by the
-    film's maximum, so maps of two films say nothing of which film has more. A film on which no attention raises the
-    logit has an all-zero map.
+    A patch counts by what its tokens add to the logit, to first order: token times gradient, summed over the token's
+    numbers, its positive part summed over the layers. That is HiResCAM (Draelos, Carin, arXiv:2011.08891, 2020) on the
+    patches' tokens, at the last layer and at the entrance of every block's attention, for where the head sees the class
+    token alone the last layer's patches have no gradient. Taken after the block's norm: a norm forgets how long a token
+    is, so that before it token times gradient is zero. It wants nothing of how a family computes attention. The map is
+    upsampled bilinearly to the model's square and divided by the film's maximum, so maps of two films say nothing of
+    which film has more. A film on which no patch raises the logit has an all-zero map.
 
-    The network itself is not touched, so that other threads may read films with it meanwhile. A call holds every
-    block's attention and its gradient: for a ViT-B/16 at 224 px some 45 MB a film beside the activations.
+    The network itself is not touched, so that other threads may read films with it meanwhile.
 
     Args:
-        vit: a ViT or DINOv2 classifier: one class token before the patches' tokens.
+        vit: the network.
         pixels: films of the model's own size.
-        label: column of ``vit.probabilities``.
+        label: column of ``vit.logits``.
 
     Raises:
         ValueError: the films have another size, or the model no such label.
@@ -35,38 +36,40 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     side = vit.image_size
     if pixels.ndim != 3 or pixels.shape[1:] != (side, side):
         raise ValueError(f"films are {pixels.shape}, the model reads [B, {side}, {side}]")
+    if not 0 <= label < len(vit.model.labels):
+        raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched gradients off
         # requires_grad: so that there are gradients to ask for where the weights are frozen
         inputs = vit.inputs(pixels).requires_grad_()
-        outputs = _eager_twin(vit.model)(pixel_values=inputs, output_attentions=True)
-        labels = outputs.logits.shape[1]
-        if not 0 <= label < labels:
-            raise ValueError(f"label {label} is asked for, the model has 0 to {labels - 1}")
+        logits, layers = _tokens_of_layers(vit.model, inputs)
         # The films of a batch do not meet in the network: the sum's gradient is each film's own.
-        gradients = torch.autograd.grad(outputs.logits[:, label].float().sum(), outputs.attentions)
-    shares = _class_token_shares([one.detach() for one in outputs.attentions], gradients)
+        gradients = torch.autograd.grad(logits[:, label].sum(), layers)
+    before = vit.model.family.before_patches(vit.model.encoder)
+    shares = _patch_shares([tokens.detach()[:, before:] for tokens in layers], [one[:, before:] for one in gradients])
     grid = round(shares.shape[1] ** 0.5)
     maps = interpolate(shares.view(-1, 1, grid, grid), size=(side, side), mode="bilinear")[:, 0]
     highest = maps.amax(dim=(1, 2), keepdim=True)
     return torch.where(highest > 0, maps / highest, 0.0).cpu().numpy()
 
 
-def _class_token_shares(attentions: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
-    """Attentions and their gradients, [B, heads, 1 + P, 1 + P] a block -> [B, P] float32, not negative."""
-    batch, _, tokens, _ = attentions[0].shape
-    shares = torch.eye(tokens, device=attentions[0].device).repeat(batch, 1, 1)
-    for attention, gradient in zip(attentions, gradients, strict=True):
-        shares = shares + (attention.float() * gradient.float()).clamp(min=0).mean(dim=1) @ shares
-    return shares[:, 0, 1:]
+def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """Tokens and their gradients, [B, P, H] a layer -> [B, P] float32, not negative."""
+    products = [
+        (token.float() * gradient.float()).sum(dim=2) for token, gradient in zip(tokens, gradients, strict=True)
+    ]
+    return torch.stack(products).clamp(min=0).sum(dim=0)
 
 
-def _eager_twin(model: Any) -> Any:
-    """The same parameters in modules of its own, whose attention is computed so that it can be looked at.
+def _tokens_of_layers(model: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and the tokens [B, T, H] that enter each block's attention and leave the last block, in one graph."""
+    twin, layers = _twin(model), list[Tensor]()
+    for block in twin.blocks:
+        block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
+    layers.append(tokens := twin.family.tokens(twin.encoder, inputs))
+    return twin.head(twin.pooled(tokens).float()), layers
 
-    Switching ``model`` itself would change what it computes, in the last bits, while another thread uses it, and
-    leave transformers' recording hooks on it.
-    """
+
+def _twin(model: Network) -> Network:
+    """The same parameters in modules of its own: hooks on ``model`` would see what other threads read with it."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, shared)
-    twin.set_attn_implementation("eager")
-    return twin
+    return copy.deepcopy(model, shared)

@@ -1,4 +1,4 @@
-"""A trained ViT in evaluation mode: pixels in, logits out."""
+"""A trained ViT in evaluation mode: pixels in, features or logits out."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import ViTForImageClassification
 from transformers.utils.logging import disable_progress_bar
 
+from handlers.networks.network import load_network
 from handlers.networks.onednn import compute_by_onednn
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -66,12 +66,11 @@ class Vit:
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> None:
         disable_progress_bar()  # its lines would go to the server's log
         self.device, self.dtype = device, dtype or serving_dtype(device)
-        self.model = ViTForImageClassification.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
-        self.model.eval().to(device)
+        # The head stays in float32: between -4 and 4 bfloat16 has some thousand values, logits would tie, and no
+        # threshold could part them.
+        self.model = load_network(folder, self.dtype).eval().to(device)
         if device.type == "cpu":
             compute_by_onednn(self.model)
-        # Between -4 and 4 bfloat16 has some thousand values: logits would tie, and no threshold could part them.
-        self.model.classifier.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
         self.image_size = int(preprocessor["size"]["height"])
         self._lanes = ThreadPoolExecutor(THREADS, "vit", give_way) if device.type == "cpu" and THREADS > 1 else None
@@ -79,7 +78,16 @@ class Vit:
         self._std = torch.tensor(preprocessor["image_std"], device=device).view(1, 3, 1, 1)
 
     def logits(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
-        """[B, S, S] uint8 -> [B, L] float32, one column per label, what ``handlers.cascade`` turns into a report.
+        """[B, S, S] uint8 -> [B, L] float32, one column per label, what ``handlers.cascade`` turns into a report."""
+        return self.logits_of(self.features(pixels, busy))
+
+    @torch.inference_mode()
+    def logits_of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[B, W] float32 -> [B, L] float32: the head alone, on features of this very encoder."""
+        return self.model.head(torch.from_numpy(features).to(self.device)).cpu().numpy()
+
+    def features(self, pixels: NDArray[np.uint8], busy: bool = False) -> NDArray[np.float32]:
+        """[B, S, S] uint8 -> [B, W] float32: what the head sees of each film.
 
         On a CPU a batch is cut into parts of some films, as many for each core, each with one thread: threads that
         share a matrix wait for each other at every layer, spinning, and the two stages' processes share the cores.
@@ -98,7 +106,7 @@ class Vit:
     def _forward(self, pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
         if self._lanes is not None:
             torch.set_num_threads(threads)
-        return self.model(pixel_values=self.inputs(pixels)).logits.cpu().numpy()
+        return self.model.features(self.inputs(pixels)).float().cpu().numpy()
 
     def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""
@@ -110,6 +118,11 @@ class Vit:
         if self.dtype == torch.float32:
             return name
         return f"{name}{'.' if '+' in name else '+'}{str(self.dtype).removeprefix('torch.')}"
+
+    @property
+    def width(self) -> int:
+        """Numbers in a film's features."""
+        return int(self.model.head.in_features)
 
     def warm_up(self) -> None:
         """Runs one blank film, so that the first real one does not pay for lazy initialisation."""

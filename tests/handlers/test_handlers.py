@@ -115,14 +115,14 @@ def test_a_batch_of_bad_films_alone_is_answered(nodes) -> None:
 def test_a_fault_in_the_model_is_an_answer_not_an_exception(nodes, film_paths, monkeypatch) -> None:
     made, _ = nodes
 
-    def broken(pixels: np.ndarray, busy: bool = False) -> np.ndarray:
+    def broken(features: np.ndarray) -> np.ndarray:
         raise RuntimeError("CUDA out of memory")
 
     film = [{"body": bytearray(film_paths[0].read_bytes())}]
     for stage in (made["binary"].screening, made["disease"].naming):
         with monkeypatch.context() as patched:
             patched.setattr(made["binary"].screening, "cascade", Cascade(thresholds={"Finding": 0.0}))
-            patched.setattr(stage.vit, "logits", broken)
+            patched.setattr(stage.vit, "logits_of", broken)
             patched.setattr(stage.vit, "end_if_broken", lambda: None)
             answer = through(nodes, film)[0]
         assert isinstance(answer, Refusal)
@@ -162,7 +162,7 @@ def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -
     half = Vit(unpacked["binary"], torch.device("cpu"), torch.bfloat16)
     full = Vit(unpacked["binary"], torch.device("cpu"))
     film = np.random.default_rng(0).integers(0, 256, (2, metadata.image_size, metadata.image_size), np.uint8)
-    assert half.model.dtype == torch.bfloat16
+    assert half.dtype == torch.bfloat16
     assert np.abs(expit(half.logits(film)) - expit(full.logits(film))).max() < 0.02
 
 

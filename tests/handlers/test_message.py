@@ -36,6 +36,24 @@ def test_the_heatmaps_that_are_asked_for_travel_with_the_film_s_shape(findings: 
     assert len(message) < 1000
 
 
+@pytest.mark.parametrize("pixels", [None, PIXELS])
+def test_one_encoder_s_features_travel_instead_of_pixels_or_beside_them(pixels: np.ndarray | None) -> None:
+    features = np.linspace(-2, 2, 768, dtype=np.float32)
+    message = pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", pixels, None, features, "ab12"))
+    film = unpack(message)
+    assert isinstance(film, Screened)
+    assert film.routed
+    assert film.encoder == "ab12"
+    np.testing.assert_array_equal(film.features, features)
+    assert (film.pixels is None) == (pixels is None)
+    assert len(message) < 4 * 768 + 1000 + (0 if pixels is None else pixels.size)
+
+
+def test_a_routed_film_without_anything_to_read_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="a routed film comes without pixels and without features"):
+        unpack(pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", None)))
+
+
 def test_a_film_without_options_takes_no_byte_for_them() -> None:
     message = pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", PIXELS))
     assert b"heatmaps" not in message

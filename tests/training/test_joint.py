@@ -76,7 +76,7 @@ def test_it_goes_on_from_two_single_stage_runs(run: Path, tiny_config, tmp_path:
         for stage in ("binary", "disease")
     )
     expected = torch.sigmoid(binary) * torch.sigmoid(disease)
-    logits = joint(films).logits
+    logits = joint(films)
     assert torch.allclose(logits[:, :1], binary, atol=1e-5)
     assert torch.allclose(torch.sigmoid(logits[:, 1:]), expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"was trained with model\.image_size 32, not with 64"):

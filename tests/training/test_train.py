@@ -202,7 +202,8 @@ def test_a_value_that_cannot_be_meant_is_refused_by_its_key(value: str) -> None:
     [
         (["--optim.loss=asymmetric", "--optim.class_weights=true"], ["optim.loss", "optim.class_weights"]),
         (["--model.backbone=google/vit-large-patch16-224"], ["model.backbone", "model.sizes"]),
-        (["--start=runs/demo"], ["start", "stage"]),
+        (["--start=runs/demo", "--probe.flip=true"], ["start", "probe"]),
+        (["--probe.flip=true"], ["probe", "model.sizes"]),
         (["--resume", "--force"], ["--resume", "--force"]),
     ],
 )
@@ -238,6 +239,7 @@ NOTEBOOK = {
         "backbone": "google/vit-base-patch16-224",
         "sizes": None,
         "image_size": 224,
+        "pool": "cls",
         "dropout": 0.1,
         "drop_path": 0.0,
         "mean": [0.485, 0.456, 0.406],

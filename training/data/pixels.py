@@ -71,7 +71,7 @@ def load_pixels(films: Films, size: int, cache: Path, skip_unreadable: bool) -> 
     stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, paths)]
     stored = _open(folder)
     if not stored.holds(paths, stamps):
-        with _held(folder):
+        with held(folder, "decodes the films"):
             stored = _open(folder)  # another process may have filled it meanwhile
             if not stored.holds(paths, stamps):
                 stored = _rebuild(folder, stored, paths, stamps, size)
@@ -107,14 +107,14 @@ def _open(folder: Path) -> Cache:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held(folder: Path, doing: str) -> Iterator[None]:
     """One process at a time fills a cache. The lock is the kernel's: it ends with the process, whatever ends that."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"another process decodes the films into {folder}; waiting for it", file=sys.stderr, flush=True)
+        print(f"another process {doing} into {folder}; waiting for it", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         yield

@@ -40,6 +40,13 @@ HERE = Path(__file__).parent
 WAYS = ("ungated", "gated", "soft")
 TAGS = ("chest-x-ray", "radiology", "medical", "vit", "torchserve")
 
+HEADS = {
+    "cls": "the class token",
+    "mean": "the mean of the patches' tokens",
+    "both": "the class token and the mean of the patches' tokens",
+    None: "the class token",  # archives of before there was a choice
+}
+
 MARKUP = re.compile(r"[\\`*\[\]<>|#&~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What may mean something in Markdown inside a line."""
 
@@ -229,6 +236,7 @@ def _templates() -> Environment:
     )
     shown = {"area": interval, "share": number, "percent": percent, "count": "{:,}".format, "words": _words}
     templates.filters.update(shown, start=_start, precision=_precision, class_mean=class_mean)
+    templates.filters.update(patch=_patch, sizes=_sizes, head=_head)
     return templates
 
 
@@ -239,6 +247,23 @@ def _escape(value: Any) -> Any:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _patch(architecture: dict[str, Any]) -> str:
+    """Of ``config.json``; timm's has the sizes that were changed alone, and the architecture's name for the others."""
+    sizes = architecture.get("vision_config") or architecture.get("model_args") or architecture
+    return f"{sizes['patch_size']} px" if "patch_size" in sizes else architecture["architecture"]
+
+
+def _sizes(architecture: dict[str, Any]) -> str:
+    """Likewise."""
+    sizes = architecture.get("vision_config", architecture)
+    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    return ", ".join(str(sizes[key]) for key in keys) if keys[0] in sizes else architecture["architecture"]
+
+
+def _head(architecture: dict[str, Any]) -> str:
+    return HEADS[architecture.get("pool")]
 
 
 def _start(training: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def loader(films: CachedFilms, sampler: Sampler[int] | None, batch_size: int) ->
 
 
 def model_inputs(films: Tensor, config: ModelConfig) -> Tensor:
-    """[B, 1, S, S] float32 in [0, 1] -> [B, 3, S, S] normalised by the configuration's mean and std."""
+    """[B, 1, S, S] float32 in [0, 1] -> [B, 3, S, S] normalised by the configuration's mean and std, which it has."""
     mean = torch.tensor(config.mean, device=films.device).view(1, 3, 1, 1)
     std = torch.tensor(config.std, device=films.device).view(1, 3, 1, 1)
     return (films - mean) / std

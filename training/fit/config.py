@@ -14,12 +14,14 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
+from handlers.networks.families import Pool
 from workflows.command_line import Fault
 from workflows.files.atomic import write_text
 
 Stage = Literal["binary", "disease", "joint", "single"]
 """The two stages alone; both together on a shared loss; or one flat 14-label model to compare the cascade with."""
 BACKBONE = "google/vit-base-patch16-224"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEEDS = "[0, 2147483648)"
 
 
@@ -75,26 +77,30 @@ class ModelConfig:
     """The network.
 
     Args:
-        backbone: a hub name or a local checkpoint folder, to be fine-tuned; not read where ``sizes`` is given.
+        backbone: a hub name or a local checkpoint folder, of any family of ``handlers.networks.families``; not read
+            where ``sizes`` is given.
         sizes: build the ViT from nothing, with these sizes.
         image_size: side in pixels of the square that the model sees, a multiple of its patch.
+        pool: what the head sees: the class token, the patches' mean, or both; null for what the family's own head sees.
         dropout: before the linear head.
         drop_path: stochastic depth of the last block, rising linearly from 0 in the first (Huang et al., 2016).
-        mean: per channel, of pixels in [0, 1].
-        std: per channel, of pixels in [0, 1].
+        mean: per channel, of pixels in [0, 1]; null for the backbone's own, or ImageNet's.
+        std: likewise.
     """
 
     backbone: str = BACKBONE
     sizes: SizesConfig | None = None
     image_size: int = 224
+    pool: Pool | None = None
     dropout: float = 0.1
     drop_path: float = 0.1
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    mean: list[float] | None = None
+    std: list[float] | None = None
 
     def __post_init__(self) -> None:
         _require("model", self, image_size="[1, inf)", dropout="[0, 1)", drop_path="[0, 1)")
         if self.sizes:
+            self.mean, self.std = self.mean or list(IMAGENET_MEAN), self.std or list(IMAGENET_STD)
             _require("model.sizes", self.sizes, **dict.fromkeys(asdict(self.sizes), "[1, inf)"))
             for what, number, of, by in (
                 ("model.image_size", self.image_size, "patch", self.sizes.patch),
@@ -105,10 +111,10 @@ class ModelConfig:
         if self.sizes and self.backbone != BACKBONE:
             raise ConfigError(f"model.sizes builds a ViT from nothing, model.backbone names {self.backbone}: give one")
         for name, values, fits in (
-            ("mean", self.mean, all(0 <= value <= 1 for value in self.mean)),
-            ("std", self.std, all(0 < value <= 1 for value in self.std)),
+            ("mean", self.mean, all(0 <= value <= 1 for value in self.mean or [])),
+            ("std", self.std, all(0 < value <= 1 for value in self.std or [])),
         ):
-            if len(values) != 3 or not fits:
+            if values is not None and (len(values) != 3 or not fits):
                 raise ConfigError(f"model.{name} is {values}, not one number a channel of pixels in [0, 1]")
 
 
@@ -178,16 +184,35 @@ class OptimConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """A linear probe: the backbone is frozen, scikit-learn fits the head on its features.
+
+    Args:
+        c: inverse strengths of the L2 penalty that are tried; each label takes the best one on validation patients.
+        flip: a film's mirror image counts as a training film, too.
+    """
+
+    c: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.c or min(self.c) <= 0:
+            raise ConfigError(f"probe.c is {self.c}, not some numbers above 0")
+
+
+@dataclass
 class TrainConfig:
     """One stage's training run.
 
     Args:
         stage: which model, or both at once.
         out: folder of the run; a joint run leaves its two checkpoints in ``out/binary`` and ``out/disease``.
-        start: folder with ``binary/checkpoint`` and ``disease/checkpoint`` that a joint run goes on from.
+        start: folder of a run whose checkpoint this stage goes on from, a probe's for instance (Kumar et al., ICLR
+            2022): that of the stage, or one with ``binary`` and ``disease``, as a joint run wants it.
         seed: of initialisation, data order, augmentation and dropout.
         precision: mixed precision of the forward pass.
         compile: run the network through torch.compile, which wants a C++ compiler on a CPU.
+        probe: train the head alone; ``augment``, ``optim``, ``compile`` and stochastic depth then count for nothing.
     """
 
     stage: Stage
@@ -200,11 +225,16 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    probe: ProbeConfig | None = None
 
     def __post_init__(self) -> None:
         _require("", self, seed=SEEDS)
-        if self.start is not None and self.stage != "joint":
-            raise ConfigError(f"start is for a joint run, stage is '{self.stage}': leave start out, or make it joint")
+        if self.probe and (self.start is not None or self.stage == "joint"):
+            raise ConfigError("probe fits a head of one stage on a frozen backbone: no start, and no stage 'joint'")
+        if self.probe and self.model.sizes:
+            raise ConfigError(
+                "probe wants a trained backbone, model.sizes builds one from nothing: name model.backbone"
+            )
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, as plain data."""

@@ -1,12 +1,11 @@
 """Both ViTs of the cascade as one network, trained on a shared loss."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
-from handlers.findings import FINDING, FINDINGS
+from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from training.fit.config import ModelConfig
 from training.fit.model import build_model, load_checkpoint
 
@@ -25,14 +24,14 @@ class JointVit(nn.Module):
             self.binary, self.disease = build_model(config, [FINDING]), build_model(config, list(FINDINGS))
         else:
             self.binary, self.disease = (
-                load_checkpoint(Path(start) / stage / "checkpoint", config) for stage in ("binary", "disease")
+                load_checkpoint(Path(start) / stage / "checkpoint", config, list(labels))
+                for stage, labels in STAGE_LABELS.items()
             )
 
-    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
-        """[B, 3, S, S] -> ``logits`` [B, 15]: any finding, then the 14 in NIH's order."""
-        finding = self.binary(pixel_values=pixel_values).logits.float()
-        disease = self.disease(pixel_values=pixel_values).logits.float()
-        return SimpleNamespace(logits=torch.cat([finding, product_logits(finding, disease)], dim=1))
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """[B, 3, S, S] -> logits [B, 15]: any finding, then the 14 in NIH's order."""
+        finding, disease = self.binary(pixel_values).float(), self.disease(pixel_values).float()
+        return torch.cat([finding, product_logits(finding, disease)], dim=1)
 
 
 def product_logits(first: Tensor, second: Tensor) -> Tensor:

@@ -7,12 +7,17 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 
+from handlers.networks.network import Network
 from training.fit.config import OptimConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-NO_DECAY = ("position_embeddings", "_token", "_tokens")
-"""Ends of the names of what is added to the tokens or stands among them: positions; class, mask and register tokens."""
+NO_DECAY = (
+    *("position_embeddings", "position_embedding.weight", "pos_embed", "relative_position_bias_table"),
+    *("_token", "_tokens", "class_embedding", "probe", "latent"),
+)
+"""Ends of the names of what is added to the tokens or stands among them, in all families: positions; class, mask and
+register tokens; the queries of attention pooling."""
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
@@ -22,19 +27,19 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     Weight decay is for the weights that multiply tokens and pixels: biases, norms, positions and the class token are
     exempt, as in nanoGPT and MAE.
     """
-    depth = max(_height(name, 0) for name, _ in model.named_parameters())
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        exempt = parameter.ndim < 2 or name.endswith(NO_DECAY)
-        groups.setdefault((_height(name, depth), exempt), []).append(parameter)
+        if parameter.requires_grad:
+            exempt = parameter.ndim < 2 or name.endswith(NO_DECAY)
+            groups.setdefault((_depth(model, name), exempt), []).append(parameter)
     return AdamW(
         [
             {
                 "params": those,
-                "lr": config.lr * config.layer_decay ** (depth + 1 - height),
+                "lr": config.lr * config.layer_decay**depth,
                 "weight_decay": 0.0 if exempt else config.weight_decay,
             }
-            for (height, exempt), those in groups.items()
+            for (depth, exempt), those in groups.items()
         ]
     )
 
@@ -67,10 +72,10 @@ def asymmetric_loss(logits: Tensor, targets: Tensor, focus: float = 4.0, margin:
     return -(of_positives + of_negatives).mean()
 
 
-def _height(name: str, depth: int) -> int:
-    """0 for the embeddings, 1 to ``depth`` for the blocks, ``depth`` + 1 for the last norm and the head."""
-    if ".embeddings." in name:
-        return 0
-    if ".layers." in name:
-        return int(name.split(".layers.")[1].split(".")[0]) + 1
-    return depth + 1
+def _depth(model: nn.Module, name: str) -> int:
+    """0 for the head, 1 for the last block, and so on. A joint run's two networks have a depth each."""
+    if not isinstance(model, Network):
+        part, name = name.split(".", 1)
+        model = model.get_submodule(part)
+    assert isinstance(model, Network)
+    return len(model.blocks) + 1 - model.height(name)

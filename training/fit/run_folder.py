@@ -95,6 +95,18 @@ def folders_of(config: TrainConfig) -> list[Path]:
     return [out / "binary", out / "disease"] if config.stage == "joint" else [out]
 
 
+def checkpoint_of(start: Path, stage: str) -> Path:
+    """Of a stage, in a run's own folder or in one of both stages.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (start / stage / "checkpoint", start / "checkpoint"):
+        if folder.exists():
+            return folder
+    raise DataError(f"start: {start} holds neither checkpoint nor {stage}/checkpoint")
+
+
 def read_history(out: Path) -> History:
     return [json.loads(line) for line in (out / "epochs.jsonl").read_text().splitlines()]
 
