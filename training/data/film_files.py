@@ -40,7 +40,7 @@ class FilmFiles:
             here: dict[str, list[Path]] = {}
             others: dict[str, list[Path]] = {}
             for name in names:
-                tail = _tail(posixpath.join(below, film_name(name)), depth)
+                tail = _tail(posixpath.normpath(posixpath.join(below, film_name(name))), depth)
                 stem = FILM_SUFFIX.sub("", tail)
                 if tail in exact:
                     here.setdefault(exact[tail], []).append(folder / below / name)

@@ -14,10 +14,12 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Every cell as text, an empty one as ``""``; the index holds the row of the file, where the header is row 1.
 
     Raises:
-        DataError: no table, or one that is damaged; the message names the row.
+        DataError: no table, one without rows, or one that is damaged; the message names the row.
         FileNotFoundError: there is no such file.
     """
     table = read_table(path)
+    if not table.rows:
+        raise DataError(f"{path}: the table has no rows")
     named = [place for place, name in enumerate(table.columns) if name]
     cells = [[row[place] for place in named] for row in table.rows]
     return pd.DataFrame(cells, table.numbers, [table.columns[place] for place in named], dtype=str)
@@ -27,13 +29,11 @@ def read_film_table(path: Path, column: str = IMAGE) -> pd.DataFrame:
     """The same, with the films of ``column`` as ``film_path`` spells them.
 
     Raises:
-        DataError: as ``read_csv``; no such column, no rows, or a row that names no film.
+        DataError: as ``read_csv``; no such column, or a row that names no film.
         FileNotFoundError: there is no such file.
     """
     table = read_csv(path)
     require_columns(path, table, [column])
-    if not len(table):
-        raise DataError(f"{path}: the table has no rows")
     refuse_blank(path, table, column)
     table[column] = table[column].map(film_path)
     return table

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training.data.label_map import UNLABELLED
+from training.data.label_map import MAP, UNLABELLED
 from training.data.layouts.source import Source, Uncertain, rows_of, tables_with
 from training.data.tables import film_names, read_film_table, refuse_blank, refuse_twice, require_columns
 from workflows.files.text_files import DataError
@@ -54,7 +54,7 @@ def _names(text: str, where: str) -> list[str]:
 
 
 def _matrix(named: list[list[str]], index: "pd.Index[int]") -> pd.DataFrame:
-    columns = sorted({name for names in named for name in names} - {*OPEN, EXCLUDED})
+    columns = sorted({*MAP, *(name for names in named for name in names)} - {*OPEN, EXCLUDED})
     place = {name: column for column, name in enumerate(columns)}
     labels = np.zeros((len(named), len(columns)), np.int8)
     for row, names in enumerate(named):
