@@ -36,6 +36,8 @@ def read(paths: list[Path], uncertain: Uncertain) -> Source:
     """
     [path] = paths
     raw = read_csv(path).rename(columns=lambda column: column.lower() if column.lower() in DESCRIPTION else column)
+    if twice := raw.columns[raw.columns.duplicated()].tolist():
+        raise DataError(f"{path} row 1: the columns {twice} stand there twice, in other letters: rename all but one")
     for column in (PATH, PATIENT):
         refuse_blank(path, raw, column)
     images = raw[PATH].map(film_path)
