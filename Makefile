@@ -18,9 +18,9 @@ PACKED := $(file <model_store/packed)
 SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),float32)
 # Code, by what it makes: pixels, a run, drawn films, an evaluation, archives.
 reader  := handlers/decoding/*.py handlers/refusals.py
-trainer := training/train.py training/fit/*.py training/data/*.py
+trainer := training/train.py training/fit/*.py training/data/*.py training/data/layouts/*.py
 drawer  := training/sample_data.py training/synthetic/*.py
-JUDGE   := $(wildcard training/evaluate.py training/predict.py training/evaluation/*.py training/data/*.py handlers/*/*.py handlers/calibration.py handlers/cascade.py)
+JUDGE   := $(wildcard training/evaluate.py training/predict.py training/evaluation/*.py training/data/*.py training/data/layouts/*.py handlers/*/*.py handlers/calibration.py handlers/cascade.py)
 PACKER  := $(wildcard handlers/*.py handlers/*/*.py training/archive.py training/evaluation/model_card* workflows/chest_xray.yaml workflows/no_functions.py)
 TRAIN   := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA)
 
@@ -49,8 +49,9 @@ data: data/sample/SYNTHETIC.txt  ## draw the synthetic sample films (data/sample
 data/sample/SYNTHETIC.txt: $(call FORCED,data) | .venv/installed
 	$(BIN)/python -m training.sample_data --out data/sample
 
-# Films under data/sample are drawn on demand; any other DATA is the user's own.
-TABLE := $(if $(filter data/sample,$(DATA)),data/sample/SYNTHETIC.txt,$(firstword $(wildcard $(DATA)/Data_Entry_2017*.csv) $(DATA)/Data_Entry_2017.csv))
+# Films under data/sample are drawn on demand; any other DATA is the user's own, in any layout of training/DATA.md.
+NAMES := Data_Entry_2017*.csv train.csv* valid.csv* mimic-cxr-*.csv* image_labels_*.csv* annotations_*.csv* annotations/*.csv* PADCHEST*.csv*
+TABLE := $(if $(filter data/sample,$(DATA)),data/sample/SYNTHETIC.txt,$(or $(wildcard $(addprefix $(DATA)/,$(NAMES))),$(wildcard $(DATA)/*.csv $(DATA)/*.csv.gz)))
 LISTS := $(wildcard $(DATA)/train_val_list.txt $(DATA)/test_list.txt)
 
 # A run depends on its configuration and data. Where either is newer, or DATA is another folder, training.train looks: a

@@ -71,7 +71,8 @@ def prepare_on_random_films(config: TrainConfig, folder: Path, number: int) -> T
     folder.mkdir()
     np.save(folder / "pixels.npy", chance.integers(0, 256, (number, size, size), np.uint8))
     split = np.where(np.arange(number) % 10, "train", "validation")
-    films = Films(folder, pd.DataFrame({"split": split}), chance.integers(0, 2, (number, 14)).astype(np.int8))
+    diseases = chance.integers(0, 2, (number, 14)).astype(np.int8)
+    films = Films(folder, pd.DataFrame({"split": split}), diseases, diseases.max(axis=1, keepdims=True))
     accelerator = Accelerator(mixed_precision=config.precision)
     return prepare(config, accelerator, films, np.load(folder / "pixels.npy", mmap_mode="r"))
 

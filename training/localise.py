@@ -15,6 +15,7 @@ Writes ``localisation.json`` into the run and prints it as a table.
 import argparse
 import json
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit, serving_device
 from training.data.boxes import FILM_SIDE, FindingBox, read_boxes
-from training.data.films import read_films
+from training.data.films import configured_films
+from training.fit.config import DataConfig
 from workflows import command_line
 from workflows.files.atomic import write_text
 from workflows.files.text_files import DataError
@@ -70,10 +72,10 @@ def localise(run: Path, data: Path | None = None) -> dict[str, Any]:
         FileNotFoundError: the run has no disease checkpoint.
     """
     checkpoint = run / "disease" / "checkpoint"
-    config = yaml.safe_load((checkpoint / "training.yaml").read_text())["data"]
-    own = Path(config["folder"])
+    config = DataConfig(**yaml.safe_load((checkpoint / "training.yaml").read_text())["data"])
+    own = Path(config.folder)
     folder = data or own
-    films = read_films(folder, config["validation"], config["split_seed"], config["skip_unreadable"])
+    films = configured_films(replace(config, folder=str(folder), layout=None if data else config.layout))
     film_of = films.table.set_index("image").to_dict("index")
     # NIH's box file lists films that a subset does not have.
     boxed = [(box, film_of[box.image]) for box in read_boxes(films.folder) if box.image in film_of]

@@ -18,9 +18,10 @@ from handlers.calibration import UNCALIBRATED, Logits, calibrated
 from handlers.cascade import Kind, score_logits
 from handlers.findings import FINDINGS, STAGE_LABELS
 from handlers.networks.vit import Vit, serving_device
-from training.data.films import Films, read_films, refuse_empty
+from training.data.films import Films, configured_films, refuse_empty
 from training.data.pixels import load_pixels
 from training.data.splits import Split
+from training.fit.config import DataConfig
 from workflows import command_line
 from workflows.files.atomic import write_text
 
@@ -33,9 +34,9 @@ def films_of(config: dict[str, Any]) -> tuple[Films, NDArray[np.uint8]]:
     Raises:
         DataError: the data folder cannot be read as it was.
     """
-    data = config["data"]
-    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
-    films, pixels = load_pixels(films, config["model"]["image_size"], Path(data["cache"]), data["skip_unreadable"])
+    data = DataConfig(**config["data"])
+    films = configured_films(data)
+    films, pixels = load_pixels(films, config["model"]["image_size"], Path(data.cache), data.skip_unreadable)
     refuse_empty(films)
     return films, pixels
 

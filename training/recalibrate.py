@@ -2,9 +2,10 @@
 
     python -m training.recalibrate --store model_store --data /data/site --out model_store_site
 
-Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in NIH's
-layout, whatever its lists say. Writes the same three archives with new metadata: calibration, thresholds, what was
-measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``, that one ``1.0.0+site.2``).
+Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in any layout
+of training/DATA.md, whatever its lists say. Writes the same three archives with new metadata: calibration, thresholds,
+what was measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``, that one
+``1.0.0+site.2``).
 A label that too few films show, or do not show, keeps its calibration and threshold, and is named.
 """
 
@@ -43,7 +44,7 @@ MIN_FILMS, MIN_PATIENTS = 50, 10
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.recalibrate") -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
-    parser.add_argument("--data", type=Path, required=True, help="the site's films, in NIH's layout")
+    parser.add_argument("--data", type=Path, required=True, help="the site's films, in a layout of training/DATA.md")
     parser.add_argument("--out", type=Path, required=True, help="where the new archives go")
     parser.add_argument("--sensitivity", type=read_sensitivity, help="stage 1's on these films (by the gate's policy)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without films that cannot be read")
@@ -122,8 +123,7 @@ def _old_cascade(models: dict[str, Metadata]) -> Cascade:
 
 
 def _site_films(data: Path, size: int, cache: Path, skip_unreadable: bool) -> tuple[Films, NDArray[np.uint8]]:
-    table, diseases = read_table(data)
-    films = locate(Films(data, table, diseases), skip_unreadable)
+    films = locate(read_table(data), skip_unreadable)
     films, pixels = load_pixels(films, size, cache, skip_unreadable)
     patients = films.table["patient"].nunique()
     if len(pixels) < MIN_FILMS or patients < MIN_PATIENTS:
@@ -142,7 +142,10 @@ def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[s
         "films": len(site.patients),
         "patients": len(np.unique(site.patients)),
         "routed": int(refit.score(site).routed.sum()),
-        "prevalence": dict(zip(LABELS, site.targets.mean(axis=0).tolist(), strict=True)),
+        "prevalence": {
+            name: float(known.mean()) if len(known := of[of >= 0]) else None
+            for name, of in zip(LABELS, site.targets.T, strict=True)
+        },
         "calibration_error": served_errors(site, old, refit.cascade, fitted_here=True),
         "kept": refit.labels("nothing"),
         "without_slope": refit.labels("intercept"),

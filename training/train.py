@@ -39,13 +39,21 @@ from transformers import get_scheduler
 from transformers.utils.logging import disable_progress_bar
 
 from handlers.findings import FINDING, FINDINGS
-from training.data.films import Films, read_films, refuse_empty
+from training.data.films import Films, configured_films, refuse_empty
 from training.data.outcomes import describe_outcomes, require_outcomes
 from training.data.pixels import load_pixels
 from training.evaluation.metrics import mean_auc
 from training.fit import run_folder
 from training.fit.augment import augment
-from training.fit.batches import CachedFilms, EpochSampler, balancing_weights, loader, model_inputs, positive_weights
+from training.fit.batches import (
+    CachedFilms,
+    EpochSampler,
+    balancing_weights,
+    labelled_rows,
+    loader,
+    model_inputs,
+    positive_weights,
+)
 from training.fit.config import ProbeConfig, Stage, TrainConfig, parse_config, save_config
 from training.fit.joint import JointVit
 from training.fit.model import build_model, load_checkpoint, with_statistics
@@ -184,16 +192,16 @@ def _accelerator(config: TrainConfig) -> Accelerator:
 
 def checked_films(config: TrainConfig) -> Films:
     """The configuration's films, before any is decoded; raises DataError where this stage cannot be trained on them."""
-    data = config.data
-    films = read_films(Path(data.folder), data.validation, data.split_seed, data.skip_unreadable)
+    films = configured_films(config.data)
     require_outcomes(films, config.stage)
     return films
 
 
 def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels: NDArray[np.uint8]) -> Training:
     """The run before its first epoch. ``pixels`` [N, S, S] uint8 are those of ``films``, row for row."""
-    optim, rows = config.optim, films.rows("train")
+    optim = config.optim
     targets, network = _network_of(config, films)
+    rows, validated = (labelled_rows(targets, films.rows(split)) for split in ("train", "validation"))
     if config.compile:
         network.compile()  # in place: the weights keep their names
     sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
@@ -202,7 +210,7 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
         network,
         make_optimizer(network, optim),
         loader(CachedFilms(pixels, targets, rows), sampler, share),
-        loader(CachedFilms(pixels, targets, films.rows("validation")), None, share),
+        loader(CachedFilms(pixels, targets, validated), None, share),
     )
     steps = len(batches) * optim.epochs
     # Not prepared: accelerate would advance a prepared schedule once per process at each step.

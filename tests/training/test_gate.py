@@ -20,7 +20,8 @@ def drawn(films: int, seed: int) -> Gated:
     targets[:, :2] = chance.random((films, 2)) < 0.3
     finding = chance.random(films) * 0.5 + targets.any(axis=1) * 0.3
     diseases = chance.random((films, 14)) * 0.5 + targets * 0.2
-    return Gated(targets, finding.astype(np.float32), diseases.astype(np.float32))
+    ill = targets.any(axis=1).astype(np.int8)
+    return Gated(targets, finding.astype(np.float32), diseases.astype(np.float32), ill)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_the_test_list_changes_neither_thresholds_nor_choice() -> None:
 
 def test_a_list_without_any_finding_is_measured_without_nan() -> None:
     nothing = drawn(50, 3)
-    nothing.targets[:] = 0
+    nothing.targets[:] = nothing.any_finding[:] = 0
     row = gate_table(drawn(400, 0), nothing)[0]
     assert row["test"]["sensitivity"] is None
     assert row["test"]["auc_change"] is None

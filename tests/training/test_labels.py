@@ -46,7 +46,8 @@ def test_a_per_class_auc_carries_its_own_name(known: str) -> None:
     scores = chance.random((400, 14))
     scores[:, FINDINGS.index(known)] = targets[:, FINDINGS.index(known)]
     everyone = np.ones(400, bool)
-    films = Scored(targets, np.ones(400), everyone, dict.fromkeys(("ungated", "gated", "soft"), scores), scores >= 0.5)
+    ways = dict.fromkeys(("ungated", "gated", "soft"), scores)
+    films = Scored(targets, np.ones(400), everyone, ways, scores >= 0.5, any_finding(targets)[:, 0])
     areas = disease_metrics(films)["diseases"]
     assert list(areas) == list(FINDINGS)
     assert [name for name in FINDINGS if areas[name]["ungated"] == 1.0] == [known]

@@ -58,7 +58,8 @@ def scored(targets: np.ndarray, finding: np.ndarray, diseases: np.ndarray, soft:
     cascade = Cascade(thresholds=dict.fromkeys(LABELS, 0.5))
     routed = cascade.routed(finding)
     ways = {"ungated": diseases, "gated": gated(routed, diseases), "soft": soft}
-    return Scored(targets, finding, routed, ways, cascade.present(finding, diseases))
+    present, ill = cascade.present(finding, diseases), targets.any(axis=1).astype(np.int8)
+    return Scored(targets, finding, routed, ways, present, ill)
 
 
 def test_a_finding_behind_the_gate_counts_as_missed() -> None:

@@ -131,6 +131,20 @@ def test_a_label_of_one_outcome_gets_its_prevalence_and_no_weights() -> None:
     assert never.bias == pytest.approx(np.log(0.005 / 0.995))
 
 
+def test_a_film_that_is_not_labelled_for_a_finding_counts_for_the_others_alone() -> None:
+    draw = np.random.default_rng(0)
+    learned, judged = draw.normal(size=(300, 5)), draw.normal(size=(60, 5))
+    truth, answers = ((x[:, :2] > 0).astype(np.int8) for x in (learned, judged))
+    hidden, unseen = truth.copy(), answers.copy()
+    hidden[:100, 0], unseen[:20, 0] = -1, -1
+    first, second = fit_heads(learned, hidden, judged, unseen, [0.1])
+    [alone] = fit_heads(learned[100:], truth[100:, :1], judged[20:], answers[20:, :1], [0.1])
+    [whole] = fit_heads(learned, truth[:, 1:], judged, answers[:, 1:], [0.1])
+    np.testing.assert_allclose(first.weights, alone.weights, atol=1e-4)
+    np.testing.assert_allclose(second.weights, whole.weights, atol=1e-4)
+    assert not np.allclose(first.weights, fit_heads(learned, truth, judged, answers, [0.1])[0].weights, atol=1e-3)
+
+
 def test_features_are_computed_once_and_anew_for_what_changed(
     checkpoint: Path, films: np.ndarray, tmp_path: Path, monkeypatch
 ) -> None:

@@ -158,7 +158,7 @@ def test_the_gallery_follows_its_rule() -> None:
         (set(), 0.05, scores_of()),  # 9: clear, surest
         (set(), 0.6, scores_of(Mass=0.49)),  # 10: clear
     ]
-    targets = np.array([[name in truth for name in FINDINGS] for truth, _, _ in films]).astype(np.int8)
+    targets = np.array([[bool(truth), *(name in truth for name in FINDINGS)] for truth, _, _ in films]).astype(np.int8)
     finding = np.array([one for _, one, _ in films])
     diseases = np.array([one for _, _, one in films])
     cascade = Cascade(thresholds={"Finding": 0.3, **dict.fromkeys(FINDINGS, 0.5)})

@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from handlers.findings import FINDINGS
+from training.data.films import read_table
 from training.evaluation.metrics import Scored, gated
-from training.evaluation.subgroups import OTHER, Subgroup, age_in_years, read_traits, subgroups
-from workflows.files.text_files import DataError
+from training.evaluation.subgroups import OTHER, Subgroup, age_in_years, group_films, subgroups
 
 GATE = 0.4
 EFFUSION, MASS, HERNIA = (FINDINGS.index(name) for name in ("Effusion", "Mass", "Hernia"))
@@ -58,25 +58,25 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_films_are_grouped_by_what_the_table_says_of_them(table: Path) -> None:
-    found = read_traits(table, ["f.png", "a.png", "b.png", "c.png", "d.png", "e.png"])
-    assert found["age"].tolist() == ["0-17", "0-17", "18-39", "60-79", "80+", OTHER]
-    assert found["sex"].tolist() == ["M", "F", "M", "F", OTHER, "M"]
-    assert found["view"].tolist() == ["PA", "PA", "AP", OTHER, "PA", OTHER]
+    found = group_films(read_table(table).table)
+    assert found["age"].tolist() == ["0-17", "18-39", "60-79", "80+", OTHER, "0-17"]
+    assert found["sex"].tolist() == ["F", "M", "F", OTHER, "M", "M"]
+    assert found["view"].tolist() == ["PA", "AP", OTHER, "PA", OTHER, "PA"]
 
 
 def test_a_column_that_the_table_lacks_makes_no_group(table: Path) -> None:
     path = table / "Data_Entry_2017.csv"
     pd.read_csv(path, dtype=str, index_col=False).drop(columns="Patient Age").to_csv(path, index=False)
-    found = read_traits(table, ["a.png", "b.png"])
-    assert found["age"].tolist() == [OTHER, OTHER]
-    assert found["sex"].tolist() == ["F", "M"]
+    found = group_films(read_table(table).table)
+    assert set(found["age"]) == {OTHER}
+    assert found["sex"].tolist()[:2] == ["F", "M"]
 
 
-def test_a_film_that_the_table_lacks_is_named(table: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(DataError, match=r"1 test films are not in it, the first: \['z\.png'\]"):
-        read_traits(table, ["a.png", "z.png"])
-    with pytest.raises(DataError, match=r"neither Data_Entry_2017\.csv nor"):
-        read_traits(tmp_path_factory.mktemp("empty"), ["a.png"])
+def test_other_data_sets_words_for_sex_and_view_are_understood() -> None:
+    films = pd.DataFrame({"sex": ["Female", "Male", "Unknown"], "age": "", "view": ["AP_horizontal", "PA", ""]})
+    found = group_films(films)
+    assert found["sex"].tolist() == ["F", "M", OTHER]
+    assert found["view"].tolist() == ["AP", "PA", OTHER]
 
 
 N = 400
@@ -97,7 +97,7 @@ def films() -> Scored:
 def scored(targets: np.ndarray, finding: np.ndarray, diseases: np.ndarray) -> Scored:
     routed = finding >= GATE
     ways = {"ungated": diseases, "gated": gated(routed, diseases)}
-    return Scored(targets, finding, routed, ways, ways["gated"] >= 0.5)
+    return Scored(targets, finding, routed, ways, ways["gated"] >= 0.5, targets.any(axis=1).astype(np.int8))
 
 
 PATIENTS = np.arange(N).astype(str)

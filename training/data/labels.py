@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS, NO_FINDING
+from training.data.label_map import any_present
 from workflows.files.text_files import DataError
 
 
@@ -34,5 +35,8 @@ def parse_finding_labels(text: str, row: str) -> NDArray[np.int8]:
 
 
 def any_finding(diseases: NDArray[np.int8]) -> NDArray[np.int8]:
-    """[N, 14] -> [N, 1]: the binary target. ``No Finding`` has no column, so it cannot count as one."""
-    return np.asarray(diseases.any(axis=1, keepdims=True), np.int8)
+    """[N, 14] in {-1, 0, 1} -> [N, 1], the binary target: 1 where any is present, 0 where all are absent, else -1.
+
+    ``No Finding`` has no column, so it cannot count as one.
+    """
+    return any_present(diseases)[:, None]

@@ -35,31 +35,39 @@ class Outcomes:
         split: its name.
         films: (with a finding, without one).
         patients: (with a film with a finding, with a film without one); a patient may be both.
-        all_patients: number of them.
-        positives: films with each finding.
+        all_films: number of them, those included that nobody has labelled.
+        all_patients: likewise.
+        labels: of each finding (films with it, films without it).
     """
 
     split: Split
     films: tuple[int, int]
     patients: tuple[int, int]
+    all_films: int
     all_patients: int
-    positives: dict[str, int]
+    labels: dict[str, tuple[int, int]]
 
-    def fewer(self, films: int) -> dict[str, int]:
-        """The findings with fewer films of either outcome, each with the number of films that show it."""
-        return {name: count for name, count in self.positives.items() if min(count, sum(self.films) - count) < films}
+    def fewer(self, films: int) -> dict[str, tuple[int, int]]:
+        """The findings with fewer films of either outcome, each with the numbers of films with and without it."""
+        return {name: of for name, of in self.labels.items() if min(of) < films}
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The findings that no film is labelled for."""
+        return [name for name, of in self.labels.items() if not any(of)]
 
 
 def outcomes(films: Films) -> list[Outcomes]:
     """A row a split, in the order of ``SPLITS``."""
-    present, patients = films.findings[:, 0] == 1, films.table["patient"].to_numpy()
+    findings, patients = films.findings[:, 0], films.table["patient"].to_numpy()
     counted = []
     for split in SPLITS:
         rows = films.rows(split)
-        ill, well = rows[present[rows]], rows[~present[rows]]
+        ill, well = rows[findings[rows] == 1], rows[findings[rows] == 0]
         whose = [len(np.unique(patients[some])) for some in (ill, well, rows)]
-        positives = dict(zip(FINDINGS, films.diseases[rows].sum(axis=0).tolist(), strict=True))
-        counted.append(Outcomes(split, (len(ill), len(well)), (whose[0], whose[1]), whose[2], positives))
+        both = zip(*((films.diseases[rows] == value).sum(axis=0).tolist() for value in (1, 0)), strict=True)
+        labels = dict(zip(FINDINGS, both, strict=True))
+        counted.append(Outcomes(split, (len(ill), len(well)), (whose[0], whose[1]), len(rows), whose[2], labels))
     return counted
 
 
@@ -76,6 +84,8 @@ def require_outcomes(films: Films, stage: Stage) -> None:
         if of_stage_1 and not all(each.films):
             lacking = "with a finding" if not each.films[0] else "without a finding"
             faults.append(f"the {each.split} split has no film {lacking} to {purpose}")
+            if sum(each.films) < each.all_films:
+                faults[-1] += " (a film is without one where its table says 'No Finding', or denies all 14)"
         if not of_stage_1 and len(each.fewer(1)) == len(FINDINGS):
             faults.append(f"the {each.split} split has no finding that some films show and others do not, to {purpose}")
     if stage != "single" and validation.all_patients < 2:
@@ -93,16 +103,18 @@ def describe_outcomes(films: Films) -> list[str]:
     counted = outcomes(films)
     lines = [_line(each) for each in counted]
     for each in counted:
-        said: set[str] = set()
+        said = set(each.unlabelled)
+        lines += [f"{each.split}: no film is labelled, and none counts, for: {', '.join(each.unlabelled)}"] if said else []
         for fewest, consequence in CONSEQUENCES[each.split].items():
-            few = {name: count for name, count in each.fewer(fewest).items() if name not in said}
+            few = {name: of for name, of in each.fewer(fewest).items() if name not in said}
             said |= set(few)
-            named = ", ".join(f"{name} ({count} of {sum(each.films)} films)" for name, count in few.items())
+            named = ", ".join(f"{name} ({of[0]} of {sum(of)} films)" for name, of in few.items())
             lines += [f"{each.split}: {consequence}: {named}"] if few else []
     return lines
 
 
 def _line(each: Outcomes) -> str:
-    all_films = f"{each.split}: {sum(each.films)} films of {each.all_patients} patients"
+    all_films = f"{each.split}: {each.all_films} films of {each.all_patients} patients"
     ill, well = (f"{films} ({of} patients)" for films, of in zip(each.films, each.patients, strict=True))
-    return f"{all_films}, {ill} with a finding, {well} without"
+    open_ = each.all_films - sum(each.films)
+    return f"{all_films}, {ill} with a finding, {well} without" + (f", {open_} not labelled" if open_ else "")

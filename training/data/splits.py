@@ -1,4 +1,4 @@
-"""Which films are for training, validation and test: by NIH's official lists, or drawn; always by patient."""
+"""Which films are for training, validation and test: by a table, by official lists, or drawn; always by patient."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit
 
-from training.data.tables import read_film_list
+from training.data.tables import known_films, read_film_list
 from workflows.files.text_files import DataError
 
 Split = Literal["train", "validation", "test"]
@@ -29,31 +29,44 @@ logger = logging.getLogger(__name__)
 
 
 def assign_splits(folder: Path, table: pd.DataFrame, validation: float, seed: int) -> "pd.Series[str]":
-    """Each film's split; ``""`` where lists are there and none of them names it.
+    """Each film's split; ``""`` where tables or lists give splits, and none to this film.
+
+    Test and validation are drawn by patient and seed where neither table nor lists give them.
 
     Args:
-        folder: with both lists, or none: then patients are drawn by seed.
-        table: ``image`` and ``patient``.
+        folder: with both lists, or none.
+        table: ``image``, ``patient`` and ``split``.
         validation: share of the training patients, above 0 and below 1.
         seed: of the draws.
 
     Raises:
-        DataError: one list without the other; a list of which nothing, or too little, is in the table; a film in both;
-            too few patients; or a share that leaves a split empty.
+        DataError: what ``given_splits`` raises; too few patients; or a share that leaves a split empty.
     """
-    paths = [_find(folder, names) for names in (TRAIN_LISTS, TEST_LISTS)]
-    train, test = paths
-    if train and test:
-        split = _official(folder, table, train, test)
-    elif train or test:
-        there = train or test
-        raise DataError(f"{there} is there, but not its counterpart: give both lists or none")
-    else:
-        split = pd.Series("train", index=table.index)
-        split[_draw_patients(folder, table, split.index.to_numpy(), TEST_FRACTION, seed, "test")] = "test"
-    training = np.flatnonzero(split == "train")
-    split[_draw_patients(folder, table, training, validation, seed, "validation")] = "validation"
+    split = given_splits(folder, table)
+    if split.eq("").all():
+        split[:] = "train"
+    drawn: tuple[tuple[Split, float], ...] = (("test", TEST_FRACTION), ("validation", validation))
+    for name, fraction in drawn:
+        training = np.flatnonzero(split == "train")
+        if not split.eq(name).any() and len(training):
+            split[_draw_patients(folder, table, training, fraction, seed, name)] = name
     return split
+
+
+def given_splits(folder: Path, table: pd.DataFrame) -> "pd.Series[str]":
+    """Each film's split by the table itself, else by the folder's two lists; ``""`` where they say nothing of it.
+
+    Raises:
+        DataError: one list without the other; a list of which nothing, or too little, is in the table; a film in both.
+    """
+    if table["split"].ne("").any():
+        return table["split"].copy()
+    train, test = (_find(folder, names) for names in (TRAIN_LISTS, TEST_LISTS))
+    if train and test:
+        return _official(folder, table, train, test)
+    if there := train or test:
+        raise DataError(f"{there} is there, but not its counterpart: give both lists or none")
+    return pd.Series("", index=table.index)
 
 
 def _find(folder: Path, names: Sequence[str]) -> Path | None:
@@ -65,7 +78,7 @@ def _official(folder: Path, table: pd.DataFrame, train: Path, test: Path) -> "pd
     split = pd.Series("", index=table.index)
     entries, strange = 0, 0
     for name, path in (("train", train), ("test", test)):
-        films = _films_of_list(path)
+        films = _films_of_list(path, table["image"])
         unknown = pd.Index(films).difference(pd.Index(table["image"]), sort=False).tolist()
         if len(unknown) == len(films):
             raise DataError(f"{path}: none of its {len(films)} films is in the table, the first: {films[:10]}")
@@ -81,8 +94,8 @@ def _official(folder: Path, table: pd.DataFrame, train: Path, test: Path) -> "pd
     return split
 
 
-def _films_of_list(path: Path) -> list[str]:
-    entries = read_film_list(path)
+def _films_of_list(path: Path, images: "pd.Series[str]") -> list[str]:
+    entries = known_films(read_film_list(path), images)
     films = list(dict.fromkeys(entries))
     if len(films) < len(entries):
         repeated = pd.Index(entries)[pd.Index(entries).duplicated()].tolist()

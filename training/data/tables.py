@@ -1,10 +1,11 @@
 """Tables and lists of films as the commands compare them: cells as text, films by one spelling of their names."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from workflows.files.text_files import DataError, film_name, film_path, read_list, read_table
+from workflows.files.text_files import FILM_SUFFIX, DataError, film_name, film_path, read_list, read_table
 
 IMAGE = "Image Index"
 
@@ -13,39 +14,39 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Every cell as text, an empty one as ``""``; the index holds the row of the file, where the header is row 1.
 
     Raises:
-        DataError: no table, or one that is damaged; the message names the row.
+        DataError: no table, one without rows, or one that is damaged; the message names the row.
         FileNotFoundError: there is no such file.
     """
     table = read_table(path)
+    if not table.rows:
+        raise DataError(f"{path}: the table has no rows")
     named = [place for place, name in enumerate(table.columns) if name]
     cells = [[row[place] for place in named] for row in table.rows]
     return pd.DataFrame(cells, table.numbers, [table.columns[place] for place in named], dtype=str)
 
 
 def read_film_table(path: Path, column: str = IMAGE) -> pd.DataFrame:
-    """The same, with the films of ``column`` as ``film_names`` spells them.
+    """The same, with the films of ``column`` as ``film_path`` spells them.
 
     Raises:
-        DataError: as ``read_csv``; no such column, no rows, or a row that names no film.
+        DataError: as ``read_csv``; no such column, or a row that names no film.
         FileNotFoundError: there is no such file.
     """
     table = read_csv(path)
     require_columns(path, table, [column])
-    if not len(table):
-        raise DataError(f"{path}: the table has no rows")
     refuse_blank(path, table, column)
-    table[column] = film_names(table[column])
+    table[column] = table[column].map(film_path)
     return table
 
 
 def read_film_list(path: Path) -> list[str]:
-    """The films of a list like NIH's ``test_list.txt``, in its order, as ``film_names`` spells them.
+    """The films of a list like NIH's ``test_list.txt``, in its order, as ``film_path`` spells them.
 
     Raises:
         DataError: no text, or a list that names no film.
         FileNotFoundError: there is no such file.
     """
-    return film_names(pd.Series(read_list(path), dtype=str)).tolist()
+    return [film_path(name) for name in read_list(path)]
 
 
 def film_names(texts: "pd.Series[str]") -> "pd.Series[str]":
@@ -54,6 +55,21 @@ def film_names(texts: "pd.Series[str]") -> "pd.Series[str]":
     bare = texts.map(film_name)
     shared = (paths.groupby(bare).transform("nunique") > 1) & ~bare.isin(paths)
     return bare.where(~shared, paths)
+
+
+def known_films(names: Iterable[str], images: "pd.Series[str]") -> list[str]:
+    """Each name as ``images`` has it: by its whole path, or without folders, where that is one film alone.
+
+    Where ``images`` has names without a suffix, a name's suffix is no part of it. A name of no film stays as it is.
+    """
+    bare = images.map(film_name)
+    once = ~bare.duplicated(keep=False)
+    known = dict(zip(bare[once], images[once], strict=True)) | dict(zip(images, images, strict=True))
+
+    def spellings(name: str) -> tuple[str, ...]:
+        return name, film_name(name), FILM_SUFFIX.sub("", film_name(name))
+
+    return [next((known[one] for one in spellings(name) if one in known), name) for name in names]
 
 
 def require_columns(path: Path, table: pd.DataFrame, columns: list[str]) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDING, FINDINGS
-from training.data.tables import find_column, read_film_table, refuse_blank, refuse_twice, require_columns
+from training.data.tables import film_names, find_column, read_film_table, refuse_blank, refuse_twice, require_columns
 from training.evaluation.predictions import Predictions
 from workflows.files.text_files import DataError
 
@@ -49,6 +49,7 @@ def read_labels(path: Path) -> Labels:
         FileNotFoundError: no such file.
     """
     table = read_film_table(path, IMAGE)
+    table[IMAGE] = film_names(table[IMAGE])
     refuse_twice(path, table[IMAGE])
     return _labels(path, table)
 
@@ -61,6 +62,7 @@ def read_readers(path: Path) -> dict[str, Labels]:
         FileNotFoundError: no such file.
     """
     table = read_film_table(path, IMAGE)
+    table[IMAGE] = film_names(table[IMAGE])
     require_columns(path, table, [READER])
     refuse_blank(path, table, READER)
     everything = _labels(path, table)

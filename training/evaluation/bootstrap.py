@@ -18,6 +18,7 @@ CHUNK = 8
 """Resamples at a time: few enough that a chunk's running sums stay in the processor's cache."""
 
 Targets = NDArray[np.int8]
+"""1, 0, or -1 where a film is not labelled: it takes no part in that label's areas."""
 Scores = NDArray[np.floating[Any]]
 Areas = NDArray[np.float64]
 
@@ -37,12 +38,14 @@ class LabelIntervals:
 
     Attributes:
         positives: films with the label.
+        negatives: films without it; with neither number nobody has labelled the films for it.
         auc: area under the ROC curve.
         auprc: average precision.
         left_out: resamples with one outcome only, which both intervals do without.
     """
 
     positives: int
+    negatives: int
     auc: Interval
     auprc: Interval
     left_out: int
@@ -81,7 +84,7 @@ def intervals(
     """AUC and AUPRC of each label and their means, with 95% intervals.
 
     Args:
-        targets: [N, L] in {0, 1}.
+        targets: [N, L] in {-1, 0, 1}.
         scores: [N, L], finite; only their order matters.
         patients: [N], whose film it is.
         names: L of them.
@@ -98,7 +101,8 @@ def intervals(
     auc, auprc = areas
     labels = {
         name: LabelIntervals(
-            positives=int(targets[:, label].sum()),
+            positives=int((targets[:, label] == 1).sum()),
+            negatives=int((targets[:, label] == 0).sum()),
             auc=_interval(auc[:, label]),
             auprc=_interval(auprc[:, label]),
             left_out=int(np.isnan(auc[1:, label]).sum()),
@@ -138,10 +142,11 @@ def weighted_areas(targets: Targets, scores: Scores, chunks: Iterable[NDArray[np
 
 
 class _Ranking:
-    """Films in descending order of a score, cut at its ties; a cut without a positive changes neither area."""
+    """Labelled films in descending order of a score, cut at its ties; a cut without a positive changes neither area."""
 
     def __init__(self, targets: Targets, scores: Scores) -> None:
-        self.order = np.argsort(-scores, kind="stable")
+        known = np.flatnonzero(targets >= 0)
+        self.order = known[np.argsort(-scores[known], kind="stable")]
         ranked, hit = scores[self.order], targets[self.order] == 1
         self.positives = self.order[hit]
         ends = np.append(np.flatnonzero(np.diff(ranked)) + 1, len(ranked))

@@ -1,4 +1,7 @@
-"""Fits Platt's calibration per label, and measures what it does on films that it was not fitted on."""
+"""Fits Platt's calibration per label, and measures what it does on films that it was not fitted on.
+
+Films that are not labelled (-1) for a label take no part in it.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,7 +15,7 @@ from sklearn.model_selection import GroupKFold
 
 from handlers.calibration import UNCALIBRATED, Logits, Platt, calibrated
 from handlers.cascade import Scores
-from training.evaluation.metrics import MIN_COUNT, brier, expected_calibration_error
+from training.evaluation.metrics import MIN_COUNT, brier, expected_calibration_error, labelled
 from workflows.files.text_files import DataError
 
 FOLDS = 5
@@ -24,7 +27,7 @@ Fit = Literal["slope", "intercept", "nothing"]
 
 def enough(targets: NDArray[np.int8]) -> bool:
     """[N]: whether there are ``MIN_COUNT`` films of either outcome."""
-    return bool(min(targets.sum(), len(targets) - targets.sum()) >= MIN_COUNT)
+    return bool(min((targets == 1).sum(), (targets == 0).sum()) >= MIN_COUNT)
 
 
 def fit_platt(targets: NDArray[np.int8], logits: Logits) -> Platt | None:
@@ -60,7 +63,7 @@ def fit_labels(
     model's own) stays and the intercept is fitted.
 
     Args:
-        targets: [N, L] in {0, 1}.
+        targets: [N, L] in {-1, 0, 1}.
         logits: [N, L].
         old: L maps of films elsewhere; None for a label that never had one.
         whole: which labels have enough films; those with ``MIN_COUNT`` of either outcome unless told.
@@ -68,7 +71,7 @@ def fit_labels(
     maps: list[Platt] = []
     fits: list[Fit] = []
     for label, before in enumerate(old):
-        of, on = targets[:, label], logits[:, label]
+        of, on = labelled(targets[:, label], logits[:, label])
         both = 0 < of.sum() < len(of)
         many = both and (enough(of) if whole is None else whole[label])
         if many and (fitted := fit_platt(of, on)):
@@ -125,13 +128,15 @@ def calibration_errors(
     None where there is no film, or no score (NaN).
     """
     ways = {"before": before, "after": after}
-    return {
-        name: {
+    measures = (("ece", expected_calibration_error), ("brier", brier))
+    errors: dict[str, dict[str, dict[str, float | None]]] = {}
+    for label, name in enumerate(labels):
+        known = {way: labelled(targets[:, label], scores[:, label]) for way, scores in ways.items()}
+        errors[name] = {
             measure: {
-                way: error(targets[:, label], scores[:, label]) if np.isfinite(scores).all() and len(scores) else None
-                for way, scores in ways.items()
+                way: error(of, scores) if len(scores) and np.isfinite(scores).all() else None
+                for way, (of, scores) in known.items()
             }
-            for measure, error in (("ece", expected_calibration_error), ("brier", brier))
+            for measure, error in measures
         }
-        for label, name in enumerate(labels)
-    }
+    return errors

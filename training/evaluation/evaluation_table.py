@@ -29,14 +29,8 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
     _print_gate(console, evaluation["gate"])
     console.print(_disease_table(test, evaluation["thresholds"]))
     console.print(_interval_table(evaluation["intervals"]))
-    if test["left_out"]:
-        console.print(f"Left out of the mean, one outcome only in the test list: {', '.join(test['left_out'])}")
-    total = test["routed"] + test["skipped"]
-    console.print(f"The gate routes {test['routed']} of {total} test films to stage 2 and skips {test['skipped']}.")
-    console.print(
-        "Ungated: stage 2 on every film. Gated, which is served: 0.0 where it is skipped. "
-        "Soft: p(finding) x p(disease | finding)."
-    )
+    _print_left_out(console, data, test)
+    _print_ways(console, test)
     console.print(_calibration_table(evaluation["calibration_error"], evaluation["calibration"]))
     console.print(
         "Stage 2 is calibrated, and its errors are measured, on the films that cross the gate: "
@@ -50,8 +44,30 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
     ):
         if evaluation[names]:
             console.print(f"{remark}: {', '.join(evaluation[names])}")
-    ill = f"{known['prevalence']:.3f} of validation, {unseen['prevalence']:.3f} of test"
+    ill = f"{number(known['prevalence'])} of validation, {number(unseen['prevalence'])} of test"
     console.print(f"Any finding: {ill}; the test's calibration is off by that.")
+    return console.export_text()
+
+
+def print_external(evaluation: dict[str, Any]) -> str:
+    """Prints what an external ``evaluation.json`` holds, and returns the same as plain text."""
+    console = Console(record=True, width=WIDTH)
+    data, test, errors = evaluation["data"], evaluation["test"], evaluation["calibration_error"]
+    console.print(
+        f"External validation on {data['folder']} ({data['layout']}): {data['films']['test']} films of "
+        f"{data['patients']['test']} patients. The models, their calibration, gate and thresholds are those of "
+        f"{evaluation['trained_on']['folder']}; nothing was fitted here."
+    )
+    for remark in evaluation["remarks"]:
+        console.print(f"Note: {remark}.")
+    if data["synthetic"] or evaluation["trained_on"]["synthetic"]:
+        console.print(SYNTHETIC)
+    console.print(_binary_table({data["folder"]: test["binary"]}))
+    console.print(_disease_table(test, evaluation["thresholds"], "on these films"))
+    console.print(_interval_table(evaluation["intervals"], "These films"))
+    _print_left_out(console, data, test)
+    _print_ways(console, test)
+    console.print(_calibration_table(errors, evaluation["calibration"], "Calibration of the run on these films"))
     return console.export_text()
 
 
@@ -72,6 +88,40 @@ def print_recalibration(record: dict[str, Any], maps: dict[str, dict[str, float]
         console.print(f"The intercept alone is new, no rising slope: {', '.join(record['without_slope'])}")
     if record["gate"]:
         _print_gate(console, record["gate"])
+
+
+def _print_left_out(console: Console, data: dict[str, Any], test: dict[str, Any]) -> None:
+    """The findings that are in no figure, and why; films without a label for any finding."""
+    unlabelled = data["unlabelled"]
+    unlearned, unchosen = unlabelled.get("train", []), unlabelled.get("validation", [])
+    for names, remark in (
+        (unlearned, "Not learned, for no training film is labelled: never called present, and in no figure"),
+        (
+            [name for name in unchosen if name not in unlearned],
+            "Not calibrated and never called present, for no validation film is labelled",
+        ),
+        (
+            [name for name in test["unlabelled"] if name not in unlearned],
+            "Left out, for no test film is labelled (or, elsewhere, the run has not learned it)",
+        ),
+        (
+            [name for name in test["left_out"] if name not in test["unlabelled"]],
+            "Left out of the mean, one outcome only in the test list",
+        ),
+    ):
+        if names:
+            console.print(f"{remark}: {', '.join(names)}")
+    if open_ := test["binary"]["films"] - test["binary"]["labelled"]:
+        console.print(f"Stage 1 is not scored by {open_} test films: nobody has said whether they show a finding.")
+
+
+def _print_ways(console: Console, test: dict[str, Any]) -> None:
+    total = test["routed"] + test["skipped"]
+    console.print(f"The gate routes {test['routed']} of {total} test films to stage 2 and skips {test['skipped']}.")
+    console.print(
+        "Ungated: stage 2 on every film. Gated, which is served: 0.0 where it is skipped. "
+        "Soft: p(finding) x p(disease | finding)."
+    )
 
 
 def _print_gate(console: Console, gate: dict[str, Any]) -> None:
@@ -95,10 +145,12 @@ def _print_gate(console: Console, gate: dict[str, Any]) -> None:
     console.print(f"Served, chosen on {where} alone: the gate for sensitivity {gate['sensitivity']:g}, {gate['why']}.")
 
 
-def _calibration_table(errors: dict[str, Any], maps: dict[str, dict[str, float]]) -> Table:
+def _calibration_table(
+    errors: dict[str, Any], maps: dict[str, dict[str, float]], of_what: str = "Calibration on held-out patients"
+) -> Table:
     """A row per label: its map, and ECE and Brier before and after on every split of ``errors``; the 14's mean."""
     columns = [f"{split} {name}" for split in errors for name in ("ECE", "Brier")]
-    title = f"Calibration on held-out patients (the 14: routed films alone): ECE ({BINS} bins), Brier"
+    title = f"{of_what} (the 14: routed films alone): ECE ({BINS} bins), Brier"
     table = empty_table(title, "label", "slope", "intercept", *columns)
 
     def add_row(label: str, slope: str, intercept: str, of: list[dict[str, Any]], style: str = "") -> None:
@@ -121,8 +173,8 @@ def _binary_table(splits: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def _disease_table(test: dict[str, Any], thresholds: dict[str, float]) -> Table:
-    title = "Stage 2 on the test list: AUC, and the rates of what is served (gated, at each threshold)"
+def _disease_table(test: dict[str, Any], thresholds: dict[str, float], where: str = "on the test list") -> Table:
+    title = f"Stage 2 {where}: AUC, and the rates of what is served (gated, at each threshold)"
     table = empty_table(title, "finding", "positives", *WAYS, "threshold", *RATE_NAMES)
     for name, areas in test["diseases"].items():
         values = (number(areas[way], 4) for way in WAYS)
@@ -133,9 +185,9 @@ def _disease_table(test: dict[str, Any], thresholds: dict[str, float]) -> Table:
     return table
 
 
-def _interval_table(of: dict[str, Any]) -> Table:
+def _interval_table(of: dict[str, Any], where: str = "Test list") -> Table:
     stage_1 = of["binary"]
-    title = f"Test list, 95% intervals from {stage_1['resamples']} resamples of {stage_1['patients']} patients"
+    title = f"{where}, 95% intervals from {stage_1['resamples']} resamples of {stage_1['patients']} patients"
     table = empty_table(title, "", *(f"AUC {way}" for way in WAYS), "AUPRC ungated")
     for name, label in stage_1["labels"].items():
         table.add_row(f"{name} (stage 1)", interval(label["auc"]), "", "", interval(label["auprc"]))

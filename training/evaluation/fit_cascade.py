@@ -21,8 +21,8 @@ from training.evaluation.calibration import (
     fit_labels,
 )
 from training.evaluation.gate import Gated, choose_gate, gate_table
-from training.evaluation.metrics import Scored, gated
-from training.evaluation.thresholds import UNKNOWN, threshold_for_f1
+from training.evaluation.metrics import Scored, gated, labelled
+from training.evaluation.thresholds import NEVER, UNKNOWN, threshold_for_f1
 from workflows.files.text_files import DataError
 
 
@@ -31,7 +31,7 @@ class Labelled:
     """Films with their labels and both stages' logits, stage 2's on every film.
 
     Attributes:
-        targets: [N, 15] int8 in the order of ``LABELS``.
+        targets: [N, 15] int8 in {-1, 0, 1} in the order of ``LABELS``; -1 where a film is not labelled.
         logits: [N, 15].
         patients: [N], whose film it is.
     """
@@ -74,7 +74,8 @@ class Fitted:
         diseases = self.cascade.diseases(films.logits[:, 0], films.logits[:, 1:])
         soft = finding[:, None] * calibrated(films.logits[:, 1:], self.given_finding)
         ways = {"ungated": diseases, "gated": gated(routed, diseases), "soft": soft}
-        return Scored(films.targets[:, 1:], finding, routed, ways, self.cascade.present(finding, diseases))
+        present = self.cascade.present(finding, diseases)
+        return Scored(films.targets[:, 1:], finding, routed, ways, present, films.targets[:, 0])
 
 
 def fit_cascade(
@@ -84,7 +85,8 @@ def fit_cascade(
 
     With fewer than ``MIN_COUNT`` routed films of either outcome, a finding keeps the calibration and the threshold that
     ``old`` names. Where ``old`` names none, the intercept alone is fitted, and the threshold is ``UNKNOWN``, which
-    nothing chose. The gate is kept likewise; where there is none to keep, it is chosen by as many films as there are.
+    nothing chose, or ``NEVER`` where no film at all is labelled for the finding. The gate is kept likewise; where there
+    is none to keep, it is chosen by as many films as there are.
 
     Args:
         films: to fit on; stage 1 needs both outcomes where ``old`` has no gate.
@@ -103,7 +105,8 @@ def fit_cascade(
         rows = gate_table(_gated(films, first), _gated(unseen, first) if unseen else None, sensitivity)
         served, why = choose_gate(rows, sensitivity)
         if not enough(films.targets[:, 0]):
-            why += f"; of {len(films.targets)} films {films.targets[:, 0].sum()} show a finding, too few to trust it"
+            known_films = films.targets[:, 0][films.targets[:, 0] >= 0]
+            why += f"; of {len(known_films)} films {known_films.sum()} show a finding, too few to trust it"
         threshold = served["threshold"]
         gate = {"sensitivity": served["sensitivity"], "threshold": threshold, "why": why, "table": rows}
     elif sensitivity is not None:
@@ -115,14 +118,13 @@ def fit_cascade(
     maps, fits = fit_labels(crossed.targets[:, 1:], scores, known[1:])
     probabilities = calibrated(scores, maps)
     few = [name for name, column in zip(FINDINGS, crossed.targets[:, 1:].T, strict=True) if not enough(column)]
-    thresholds = {FINDING: threshold} | {
-        name: old.thresholds.get(name, UNKNOWN)
-        if name in few
-        else threshold_for_f1(
-            crossed.targets[:, at], probabilities[:, at - 1], missed=int(films.targets[~routed, at].sum())
-        )
-        for at, name in enumerate(FINDINGS, 1)
-    }
+    thresholds = {FINDING: threshold}
+    for at, name in enumerate(FINDINGS, 1):
+        if name in few:
+            thresholds[name] = old.thresholds.get(name, UNKNOWN if (films.targets[:, at] >= 0).any() else NEVER)
+        else:
+            missed = int((films.targets[~routed, at] == 1).sum())
+            thresholds[name] = threshold_for_f1(*labelled(crossed.targets[:, at], probabilities[:, at - 1]), missed)
     ill = films.only(films.targets[:, 0] == 1)
     given_finding, _ = fit_labels(ill.targets[:, 1:], ill.logits[:, 1:], [None] * len(FINDINGS))
     calibration = dict(zip(LABELS, [finding_map, *maps], strict=True))
@@ -166,4 +168,4 @@ def served_errors(films: Labelled, old: Cascade, new: Cascade, fitted_here: bool
 def _gated(films: Labelled, first: Cascade) -> Gated:
     scores = score_logits(first.kind, films.logits[:, 0], films.logits[:, 1:])
     ordered = calibrated(scores, [UNCALIBRATED] * len(FINDINGS))
-    return Gated(films.targets[:, 1:], first.finding(films.logits[:, 0]), ordered)
+    return Gated(films.targets[:, 1:], first.finding(films.logits[:, 0]), ordered, films.targets[:, 0])

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.cascade import Scores
-from training.data.labels import any_finding
 from training.evaluation.metrics import gated, mean_auc, rates
 from training.evaluation.thresholds import threshold_for_sensitivity
 
@@ -18,11 +17,13 @@ MOST_LOST = 0.005
 
 
 class Gated(NamedTuple):
-    """Films that a gate is tried on: [N, 14] targets, [N] p(finding), and [N, 14] of which only the order matters."""
+    """Films that a gate is tried on: [N, 14] targets, [N] p(finding), [N, 14] of which only the order matters, and [N]
+    stage 1's target. Targets are 1, 0, or -1 where a film is not labelled."""
 
     targets: NDArray[np.int8]
     finding: Scores
     diseases: Scores
+    any_finding: NDArray[np.int8]
 
 
 def gate_table(validation: Gated, test: Gated | None = None, wanted: float | None = None) -> list[dict[str, Any]]:
@@ -36,10 +37,9 @@ def gate_table(validation: Gated, test: Gated | None = None, wanted: float | Non
     Returns:
         Rows of ``sensitivity`` (wanted), ``threshold``, and for ``validation`` and ``test`` what ``_at`` measures.
     """
-    present = any_finding(validation.targets)[:, 0]
     rows = []
     for sensitivity in sorted({*SENSITIVITIES, *([] if wanted is None else [wanted])}):
-        threshold = threshold_for_sensitivity(present, validation.finding, sensitivity)
+        threshold = threshold_for_sensitivity(validation.any_finding, validation.finding, sensitivity)
         measured = {"validation": _at(validation, threshold)} | ({"test": _at(test, threshold)} if test else {})
         rows.append({"sensitivity": sensitivity, "threshold": threshold, **measured})
     return rows
@@ -68,7 +68,7 @@ def _at(films: Gated, threshold: float) -> dict[str, float | None]:
     Two ViTs on all N films are 2 N passes, of which the gate saves one per skipped film.
     """
     routed = films.finding >= threshold
-    called = rates(any_finding(films.targets)[:, 0], routed)
+    called = rates(films.any_finding, routed)
     before, after = (mean_auc(films.targets, scores) for scores in (films.diseases, gated(routed, films.diseases)))
     skipped = float((~routed).mean())
     return {

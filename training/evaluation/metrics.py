@@ -1,4 +1,7 @@
-"""How good probabilities are: areas under the ROC curve, calibration errors, and an operating point's rates."""
+"""How good probabilities are: areas under the ROC curve, calibration errors, and an operating point's rates.
+
+Targets are 1, 0 or -1: a film that is not labelled (-1) counts in no figure.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +24,15 @@ BINS = 15
 """Of the expected calibration error, as in Guo et al., *On calibration of modern neural networks*, ICML 2017."""
 
 
+def labelled(targets: NDArray[np.int8], values: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """[N] and [N, ...] -> both on the films that are labelled."""
+    known = targets >= 0
+    return targets[known], values[known]
+
+
 def auc(targets: NDArray[np.int8], scores: Scores) -> float | None:
     """[N] and [N] -> area under the ROC curve; None where the targets lack one of the two outcomes."""
+    targets, scores = labelled(targets, scores)
     return float(roc_auc_score(targets, scores)) if len(np.unique(targets)) == 2 else None
 
 
@@ -34,7 +44,7 @@ def mean_auc(targets: NDArray[np.int8], scores: Scores) -> float | None:
 
 
 def expected_calibration_error(targets: NDArray[np.int8], scores: Scores) -> float:
-    """[N] in {0, 1} and [N] in [0, 1] -> [0, 1]: how far a label's probabilities are from its frequencies.
+    """[N] in {0, 1} and [N] in [0, 1], N > 0 -> [0, 1]: how far a label's probabilities are from its frequencies.
 
     The mean over the films of |share of positives - mean score| in each film's bin; ``BINS`` bins of equal width, a
     score on an edge in the lower one. Guo et al. take the winning class's confidence; this takes the label's own
@@ -49,23 +59,23 @@ def bins_of(scores: Scores) -> NDArray[np.int64]:
 
 
 def brier(targets: NDArray[np.int8], scores: Scores) -> float:
-    """[N] and [N] -> the mean squared error of the probabilities, in [0, 1] (Brier, 1950)."""
+    """[N] in {0, 1} and [N] in [0, 1], N > 0 -> the mean squared error, in [0, 1] (Brier, 1950)."""
     return float(np.mean((scores - targets) ** 2, dtype=np.float64))
 
 
 def class_mean(errors: dict[str, Any], labels: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """ECE and Brier, before and after, on average over ``labels``: all of them have figures, or none."""
-    return {
-        measure: {
-            way: None if None in (known := [errors[name][measure][way] for name in labels]) else float(np.mean(known))
-            for way in ("before", "after")
-        }
-        for measure in ("ece", "brier")
-    }
+    """ECE and Brier, before and after, on average over those of ``labels`` that have figures; None where none has."""
+
+    def mean(measure: str, way: str) -> float | None:
+        known = [value for name in labels if (value := errors[name][measure][way]) is not None]
+        return float(np.mean(known)) if known else None
+
+    return {measure: {way: mean(measure, way) for way in ("before", "after")} for measure in ("ece", "brier")}
 
 
 def rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> dict[str, float | None]:
     """[N] and [N] -> sensitivity, specificity, PPV, NPV; None where there is nothing to take the share of."""
+    targets, called = labelled(targets, called)
     present = targets == 1
     return {
         "sensitivity": _share(called[present]),
@@ -77,13 +87,16 @@ def rates(targets: NDArray[np.int8], called: NDArray[np.bool_]) -> dict[str, flo
 
 def binary_metrics(targets: NDArray[np.int8], scores: Scores, threshold: float) -> dict[str, Any]:
     """Stage 1 at its served threshold. [N] int8, [N] in [0, 1]; a rate without a denominator is None."""
+    films = len(targets)
+    targets, scores = labelled(targets, scores)
     called = scores >= threshold
     return {
-        "films": len(targets),
-        "prevalence": float(targets.mean()),
+        "films": films,
+        "labelled": len(targets),
+        "prevalence": _share(targets == 1),
         "auc": auc(targets, scores),
         "threshold": threshold,
-        "accuracy": float((called == (targets == 1)).mean()),
+        "accuracy": _share(called == (targets == 1)),
         **rates(targets, called),
     }
 
@@ -98,13 +111,14 @@ class Scored:
     """Films with both stages' probabilities.
 
     Attributes:
-        targets: [N, 14] int8.
+        targets: [N, 14] int8 in {-1, 0, 1}.
         finding: [N] p(finding).
         routed: [N], whether the gate lets the film through.
         ways: the 14 of each film, [N, 14], in the three ways to join the stages. ``ungated``: stage 2 on every film,
             calibrated for routed ones alone; ``gated``: the same, zeros where the gate skips the film, which is what
             is served; ``soft``: p(finding) x p(disease | finding), calibrated for every film.
         present: [N, 14], what the served report calls present.
+        any_finding: [N] int8 in {-1, 0, 1}, stage 1's target.
     """
 
     targets: NDArray[np.int8]
@@ -112,6 +126,7 @@ class Scored:
     routed: NDArray[np.bool_]
     ways: dict[str, Scores]
     present: NDArray[np.bool_]
+    any_finding: NDArray[np.int8]
 
 
 def disease_metrics(films: Scored) -> dict[str, Any]:
@@ -121,7 +136,7 @@ def disease_metrics(films: Scored) -> dict[str, Any]:
     """
     per_disease = {
         name: {
-            "positives": int(films.targets[:, label].sum()),
+            "positives": int((films.targets[:, label] == 1).sum()),
             **{way: auc(films.targets[:, label], scores[:, label]) for way, scores in films.ways.items()},
         }
         for label, name in enumerate(FINDINGS)
@@ -132,6 +147,7 @@ def disease_metrics(films: Scored) -> dict[str, Any]:
         "diseases": per_disease,
         "mean_auc": {way: mean_auc(films.targets, scores) for way, scores in films.ways.items()},
         "left_out": [name for name, areas in per_disease.items() if areas["ungated"] is None],
+        "unlabelled": [name for name, of in zip(FINDINGS, films.targets.T, strict=True) if not (of >= 0).any()],
         "served": {
             name: rates(films.targets[:, label], films.present[:, label]) for label, name in enumerate(FINDINGS)
         },

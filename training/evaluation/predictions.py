@@ -1,4 +1,4 @@
-"""Reads a predictions table, from any model, beside NIH's metadata table; the films themselves are not needed."""
+"""Reads a predictions table, from any model, beside a data folder's tables; the films themselves are not needed."""
 
 import logging
 from collections.abc import Sequence
@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS, LABELS
-from training.data.films import read_table
-from training.data.labels import any_finding
-from training.data.tables import IMAGE, find_column, read_film_table, refuse_twice
+from training.data.films import Films, read_table
+from training.data.tables import IMAGE, find_column, known_films, read_film_table, refuse_twice
 from workflows.files.text_files import DataError
 
 ERROR = "error"
@@ -29,7 +28,7 @@ class Predictions:
         names: L of them: ``Finding`` where the table has it (stage 1), then findings in NIH's order.
         images: [N] file names.
         patients: [N].
-        targets: [N, L] in {0, 1}.
+        targets: [N, L] in {-1, 0, 1}, -1 where a film is not labelled.
         scores: [N, L] in [0, 1].
     """
 
@@ -51,15 +50,15 @@ class Predictions:
         return replace(self, **parts)
 
 
-def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None) -> Predictions:
-    """Reads a table of probabilities, with NIH's labels as its targets.
+def read_predictions(path: Path, data: Path | Films, listed: Sequence[str] | None = None) -> Predictions:
+    """Reads a table of probabilities, with a data set's labels as its targets.
 
     Args:
         path: a CSV with ``Image Index`` and a column for each finding, called ``Effusion`` or ``prob_Effusion`` (where
             both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
             1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
             named in the log. Other columns are ignored.
-        data: folder with NIH's metadata table.
+        data: folder with the tables of a layout, or what ``training.data.films`` read there.
         listed: score these films only, as ``read_film_list`` names them; every film of the table unless told.
 
     Raises:
@@ -70,23 +69,26 @@ def read_predictions(path: Path, data: Path, listed: Sequence[str] | None = None
     """
     table = read_film_table(path)
     columns = _find_columns(path, table)
+    films = data if isinstance(data, Films) else read_table(data)
+    known = films.table["image"]
+    table[IMAGE] = known_films(table[IMAGE], known)
     if listed is not None:
+        listed = known_films(listed, known)
         _require(listed, table[IMAGE], f"{path}: %d of the films to score have no row")
         table = table[table[IMAGE].isin(listed)]
     refuse_twice(path, table[IMAGE])
     table = _leave_out_refused(path, table, list(columns.values()), listed is not None)
     if not len(table):
         raise DataError(f"{path}: no film to score")
-    films, diseases = read_table(data)
-    complaint = f"{path}: %d films are not in {data}'s metadata table (--list FILE scores only some)"
-    _require(table[IMAGE], films["image"], complaint)
-    rows = pd.Index(films["image"]).get_indexer(pd.Index(table[IMAGE]))
-    targets = np.concatenate([any_finding(diseases), diseases], axis=1)[rows]
+    complaint = f"{path}: %d films are not in {films.folder}'s metadata table (--list FILE scores only some)"
+    _require(table[IMAGE], known, complaint)
+    rows = pd.Index(known).get_indexer(pd.Index(table[IMAGE]))
+    targets = np.concatenate([films.findings, films.diseases], axis=1)[rows]
     return Predictions(
         path=path,
         names=tuple(columns),
         images=table[IMAGE].to_numpy(dtype=str),
-        patients=films["patient"].to_numpy(dtype=str)[rows],
+        patients=films.table["patient"].to_numpy(dtype=str)[rows],
         targets=targets[:, [LABELS.index(name) for name in columns]],
         scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
     )

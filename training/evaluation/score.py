@@ -10,12 +10,14 @@ import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from handlers.findings import STAGE_LABELS
+from training.data.films import Films, read_table
+from training.data.layouts.source import Layout, Uncertain
 from training.data.tables import read_film_list
 from training.evaluation.adjudicated import Labels, read_labels, read_readers, relabel
 from training.evaluation.bootstrap import intervals
@@ -27,7 +29,7 @@ from workflows.files.text_files import DataError
 
 ARGUMENTS = {
     "predictions": "CSV: Image Index and a probability for each finding",
-    "data": "folder with NIH's metadata table (no films needed)",
+    "data": "folder with a data set's tables (of --predictions: no films needed)",
     "list": "score the films of this list only, e.g. test_list.txt",
     "against": "a second table, for the paired difference on the same films",
     "labels": "radiologists' labels instead of NIH's: CSV, YES or NO by Image ID",
@@ -38,15 +40,18 @@ ARGUMENTS = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Adds what scores a table instead of a run; every value is a path."""
+    """Adds what scores a table instead of a run, and how ``--data`` is read."""
     group = parser.add_argument_group("a predictions table of any model, instead of a run")
     for name, meaning in ARGUMENTS.items():
         group.add_argument(f"--{name}", type=Path, help=meaning)
+    group.add_argument("--layout", choices=get_args(Layout), help="of --data, by what lies there unless told")
+    meaning = "what a label -1 of --data is taken for (%(default)s)"
+    group.add_argument("--uncertain", choices=get_args(Uncertain), default="ignore", help=meaning)
 
 
-def asked(arguments: Namespace) -> bool:
-    """Whether any of these was given."""
-    return any(getattr(arguments, name) is not None for name in ARGUMENTS)
+def asked(arguments: Namespace, *but: str) -> bool:
+    """Whether any of these was given, ``but`` apart."""
+    return any(getattr(arguments, name) is not None for name in ARGUMENTS if name not in but)
 
 
 def main(arguments: Namespace) -> None:
@@ -60,13 +65,14 @@ def main(arguments: Namespace) -> None:
     if arguments.predictions is None:
         raise DataError(f"--{', --'.join(list(ARGUMENTS)[1:])} are for --predictions, the table to score")
     if arguments.data is None:
-        raise DataError("--predictions needs --data, the folder with NIH's metadata table")
+        raise DataError("--predictions needs --data, the folder with the data set's tables")
     if arguments.readers and not arguments.labels:
         raise DataError("--readers needs --labels, the labels that the readers are measured against")
     if arguments.thresholds and not arguments.readers:
         raise DataError("--thresholds is for --readers alone: no other figure depends on a threshold")
     files = (arguments.list, arguments.against, arguments.labels, arguments.readers, arguments.thresholds)
-    scores = score(arguments.predictions, arguments.data, *files)
+    data = read_table(arguments.data, arguments.layout, arguments.uncertain)
+    scores = score(arguments.predictions, data, *files)
     print_scores(scores)
     if arguments.out:
         write_text(arguments.out, json.dumps(scores, indent=2, allow_nan=False))
@@ -74,14 +80,14 @@ def main(arguments: Namespace) -> None:
 
 def score(
     path: Path,
-    data: Path,
+    data: Films,
     listed: Path | None = None,
     against: Path | None = None,
     labels: Path | None = None,
     readers: Path | None = None,
     thresholds: Path | None = None,
 ) -> dict[str, Any]:
-    """What ``--out`` holds: plain JSON, None where a figure cannot be had. The arguments are the files of the command.
+    """What ``--out`` holds: plain JSON, None where a figure cannot be had. The arguments are those of the command.
 
     ``scores`` has ``finding`` (stage 1; None where there is no such column) and ``diseases``, each in the form of
     ``bootstrap.Intervals``; so have ``against`` and ``difference`` (the first table less the second).
@@ -97,7 +103,7 @@ def score(
     scored = relabel(first, truth) if truth else first
     result: dict[str, Any] = {
         "predictions": path.name,
-        "data": data.resolve().name,
+        "data": data.folder.resolve().name,
         "list": listed.name if listed else None,
         "films": len(scored.images),
         "patients": len(np.unique(scored.patients)),
@@ -115,7 +121,7 @@ def score(
     return result
 
 
-def _second(path: Path, data: Path, first: Predictions, truth: Labels | None) -> Predictions:
+def _second(path: Path, data: Films, first: Predictions, truth: Labels | None) -> Predictions:
     """The second table on the first one's films, in their order."""
     other = read_predictions(path, data, first.images.tolist())
     other = relabel(other, truth) if truth else other

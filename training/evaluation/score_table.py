@@ -99,8 +99,11 @@ def _remarks(scores: dict[str, Any]) -> list[str]:
     partly = {name: label["left_out"] for name, label in labels.items() if label["left_out"]}
     without = ", ".join(f"{name} {count}" for name, count in partly.items() if name not in one_outcome)
     remarks = []
-    if one_outcome:
-        remarks.append(f"Left out of the mean, one outcome only in these films: {', '.join(one_outcome)}")
+    blank = [name for name in one_outcome if not labels[name]["positives"] + labels[name]["negatives"]]
+    if blank:
+        remarks.append(f"Left out, no film is labelled: {', '.join(blank)}")
+    if single := [name for name in one_outcome if name not in blank]:
+        remarks.append(f"Left out of the mean, one outcome only in these films: {', '.join(single)}")
     if without:
         remarks.append(f"Of {stages[0]['resamples']} resamples, left out for having one outcome only: {without}")
     if not scores["finding"]:

@@ -1,31 +1,25 @@
 """How the cascade does on parts of the test list: by sex, age band and view position.
 
-NIH's table says all three of each film. A patient who was filmed at 59 and at 60 is in both age bands.
+A data set's table may say all three of each film. A patient who was filmed at 59 and at 60 is in both age bands.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDING, FINDINGS
-from training.data.films import find_table
-from training.data.labels import any_finding
-from training.data.tables import IMAGE, read_film_table, refuse_twice
 from training.evaluation.bootstrap import Interval, intervals
 from training.evaluation.metrics import MIN_COUNT, Scored, rates
-from workflows.files.text_files import DataError
 
 BANDS = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 120}
 """Age bands by the last year in each; nobody is older than the last of all."""
 OTHER = "other or not known"
 GROUPS = {"sex": ("F", "M", OTHER), "age": (*BANDS, OTHER), "view": ("PA", "AP", OTHER)}
-COLUMNS = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Position"}
-"""What NIH's table calls them."""
+SPELLINGS = {"FEMALE": "F", "MALE": "M", "AP_HORIZONTAL": "AP"}
+"""CheXpert's sexes, and PadChest's films of patients who lie."""
 
 AGE = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[DWMY]?)")
 IN_A_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
@@ -39,7 +33,7 @@ class Subgroup:
         by: ``sex``, ``age`` or ``view``.
         group: one of ``GROUPS[by]``.
         films: number of them; ``patients`` likewise.
-        prevalence: share of films with any finding; None without films.
+        prevalence: share of films with any finding, of those that are labelled; None without films.
         auc: of stage 1, with its 95% interval over patients.
         sensitivity: of stage 1 at the served threshold; ``specificity`` likewise.
         mean_auc: of the findings that it can be had of, gated: what is served.
@@ -70,31 +64,19 @@ def age_in_years(text: str) -> float | None:
     return years if years is not None and years <= max(BANDS.values()) else None
 
 
-def read_traits(folder: Path, images: Sequence[str]) -> pd.DataFrame:
-    """A row per image, in order; columns ``sex``, ``age`` and ``view`` hold each film's group of ``GROUPS``.
+def group_films(table: pd.DataFrame) -> pd.DataFrame:
+    """``sex``, ``age`` and ``view`` of a film table -> each film's group of ``GROUPS``.
 
-    A column that the table lacks, and a value that it cannot mean, are ``OTHER``.
-
-    Raises:
-        DataError: no table, or an image is not in it, or twice.
+    ``OTHER`` for what the table does not say, and for a value that it cannot mean.
     """
-    path = find_table(folder)
-    table = read_film_table(path)
-    refuse_twice(path, table[IMAGE])
-    table = table.set_index(IMAGE)
-    unknown = pd.Index(images).difference(table.index)
-    if len(unknown):
-        raise DataError(f"{path}: {len(unknown)} test films are not in it, the first: {unknown[:10].tolist()}")
-    table = table.loc[list(images)]
-    said = {by: table[name] if name in table else pd.Series("", table.index) for by, name in COLUMNS.items()}
-    return pd.DataFrame({by: [_group(by, text) for text in texts] for by, texts in said.items()})
+    return pd.DataFrame({by: [_group(by, text) for text in table[by]] for by in GROUPS})
 
 
 def subgroups(traits: pd.DataFrame, patients: NDArray[np.str_], films: Scored) -> list[Subgroup]:
     """Every group of ``GROUPS``; ``OTHER`` only where films are in it.
 
     Args:
-        traits: [N], of ``read_traits``.
+        traits: [N], of ``group_films``.
         patients: [N].
         films: N of them.
     """
@@ -110,24 +92,25 @@ def _group(by: str, text: str) -> str:
     if by == "age":
         years = age_in_years(text)
         return OTHER if years is None else next(band for band, last in BANDS.items() if int(years) <= last)
-    value = text.strip().upper()
+    value = SPELLINGS.get(text.strip().upper(), text.strip().upper())
     return value if value in GROUPS[by] else OTHER
 
 
 def _measure(by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.str_], films: Scored) -> Subgroup:
     targets, finding, whose = films.targets[rows], films.finding[rows], patients[rows]
-    present = any_finding(targets)
-    prevalence = float(present.mean()) if len(rows) else None
+    present = films.any_finding[rows]
+    known = present[present >= 0]
+    prevalence = float(known.mean()) if len(known) else None
     counted = Subgroup(by, group, len(rows), len(np.unique(whose)), prevalence)
-    if blank := _why_blank(group, present[:, 0], whose):
+    if blank := _why_blank(group, present, whose):
         return replace(counted, blank=blank)
-    called = rates(present[:, 0], films.routed[rows])
+    called = rates(present, films.routed[rows])
     served = films.ways["gated"][rows]
     enough = [label for label in range(len(FINDINGS)) if min(_patients_of(targets[:, label], whose)) >= MIN_COUNT]
     names = [FINDINGS[label] for label in enough]
     return replace(
         counted,
-        auc=intervals(present, finding[:, None], whose, [FINDING]).labels[FINDING].auc,
+        auc=intervals(present[:, None], finding[:, None], whose, [FINDING]).labels[FINDING].auc,
         sensitivity=called["sensitivity"],
         specificity=called["specificity"],
         mean_auc=intervals(targets[:, enough], served[:, enough], whose, names).mean_auc if enough else None,

@@ -9,6 +9,8 @@ from workflows.files.text_files import DataError
 
 UNKNOWN = 0.5
 """A disease's threshold where too few films show it to choose one, and there is no older one to keep."""
+NEVER = 1.0
+"""A disease's threshold where no film is labelled for it: by an output that nothing has taught nothing is present."""
 
 
 def threshold_for_sensitivity(targets: NDArray[np.int8], scores: Scores, sensitivity: float) -> float:
@@ -32,7 +34,7 @@ def threshold_for_f1(targets: NDArray[np.int8], scores: Scores, missed: int = 0)
     """The score, among the scores themselves, with the highest F1.
 
     Args:
-        targets: [N] int8, at least one positive.
+        targets: [N] int8 in {0, 1}, at least one positive.
         scores: [N] in [0, 1].
         missed: positives that have no score, for the gate skipped them.
     """

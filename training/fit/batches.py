@@ -19,7 +19,7 @@ class CachedFilms(Dataset[Batch]):
 
     Args:
         pixels: [N, S, S] uint8.
-        targets: [N, L] int8.
+        targets: [N, L] int8 in {-1, 0, 1}, -1 where a film is not labelled.
         rows: the rows of this split.
     """
 
@@ -62,21 +62,27 @@ class EpochSampler(Sampler[int]):
             yield from generator.choice(len(share), self.draws, p=share).tolist()
 
 
+def labelled_rows(targets: NDArray[np.int8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the rows of ``targets``, [N, L], that have a label: the others would change no weight."""
+    return rows[(targets[rows] >= 0).any(axis=1)]
+
+
 def balancing_weights(targets: NDArray[np.int8]) -> NDArray[np.float64]:
-    """[N, L] -> [N]: a film weighs as its rarest label, a film without any as the films without any.
+    """[N, L] in {-1, 0, 1} -> [N]: a film weighs as its rarest label, a film without any as the films without any.
 
     For stage 1 this draws as many films with a finding as without.
     """
-    with_none = targets.sum(axis=1) == 0
-    rarity = 1.0 / np.maximum(targets.sum(axis=0), 1)
-    of_labels = (targets * rarity).max(axis=1)
+    present = targets == 1
+    with_none = ~present.any(axis=1)
+    rarity = 1.0 / np.maximum(present.sum(axis=0), 1)
+    of_labels = (present * rarity).max(axis=1)
     return np.where(with_none, 1.0 / max(int(with_none.sum()), 1), of_labels)
 
 
 def positive_weights(targets: NDArray[np.int8]) -> Tensor:
-    """[N, L] -> [L] float32: negatives per positive, the class weights of the loss; 1 where a label never occurs."""
-    positives = targets.sum(axis=0)
-    weights = np.where(positives > 0, (len(targets) - positives) / np.maximum(positives, 1), 1.0)
+    """[N, L] in {-1, 0, 1} -> [L] float32, the class weights: negatives per positive; 1 where a label never occurs."""
+    positives, negatives = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
+    weights = np.where(positives > 0, negatives / np.maximum(positives, 1), 1.0)
     return torch.tensor(weights, dtype=torch.float32)
 
 

@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from handlers.networks.families import Pool
+from training.data.layouts.source import Layout, Uncertain
 from workflows.command_line import Fault
 from workflows.files.atomic import write_text
 
@@ -36,7 +37,9 @@ class DataConfig:
     """Where the films are and how they are split.
 
     Args:
-        folder: data folder in NIH's layout.
+        folder: data folder, in a layout of training/DATA.md.
+        layout: nih, chexpert, mimic, vindr, padchest or csv; null recognises it by what lies in the folder.
+        uncertain: what a label -1 is taken for; ignore leaves that finding of that film out, as if not labelled.
         validation: fraction of the training patients kept for validation.
         split_seed: seed of the splits.
         skip_unreadable: go on without films whose file is missing or cannot be read.
@@ -44,6 +47,8 @@ class DataConfig:
     """
 
     folder: str = "data/sample"
+    layout: Layout | None = None
+    uncertain: Uncertain = "ignore"
     validation: float = 0.1
     split_seed: int = 0
     skip_unreadable: bool = False

@@ -45,7 +45,9 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
 
 
 def make_loss(config: OptimConfig, positive_weights: Tensor) -> Loss:
-    """The loss of logits [B, L] float32 against targets [B, L] in {0, 1}: a mean over both.
+    """The loss of logits [B, L] float32 against targets [B, L] in {-1, 0, 1}: a mean over what is labelled, not -1.
+
+    What is not labelled has no gradient. With several processes the mean is over each one's part of the batch.
 
     Args:
         config: which loss, and whether class weights count.
@@ -56,7 +58,9 @@ def make_loss(config: OptimConfig, positive_weights: Tensor) -> Loss:
         return asymmetric_loss
 
     def weighted(logits: Tensor, targets: Tensor) -> Tensor:
-        return binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        known = (targets >= 0).float()
+        mean = binary_cross_entropy_with_logits(logits, targets.clamp(min=0), weight=known, pos_weight=weights)
+        return mean * _mean_of_labelled(known)
 
     return weighted
 
@@ -64,12 +68,18 @@ def make_loss(config: OptimConfig, positive_weights: Tensor) -> Loss:
 def asymmetric_loss(logits: Tensor, targets: Tensor, focus: float = 4.0, margin: float = 0.05) -> Tensor:
     """Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021, with their gamma- and m.
 
-    Easy negatives count little, very easy ones (p below ``margin``) nothing.
+    Easy negatives count little, very easy ones (p below ``margin``) nothing; what is not labelled (-1), nothing at all.
     """
+    known, targets = (targets >= 0).float(), targets.clamp(min=0)
     negative = (torch.sigmoid(logits) - margin).clamp(min=0)
     of_positives = targets * nn.functional.logsigmoid(logits)
     of_negatives = (1 - targets) * negative**focus * torch.log1p(-negative.clamp(max=1 - 1e-6))
-    return -(of_positives + of_negatives).mean()
+    return -((of_positives + of_negatives) * known).mean() * _mean_of_labelled(known)
+
+
+def _mean_of_labelled(known: Tensor) -> Tensor:
+    """[B, L] in {0, 1}: by which a mean over all cells is that over the known ones; 1.0 exactly where all are."""
+    return known.numel() / known.sum().clamp(min=1.0)
 
 
 def _depth(model: nn.Module, name: str) -> int:

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from handlers.networks.network import Network
 from handlers.networks.vit import THREADS, Vit, serving_device, serving_dtype
 from training.data.films import Films
-from training.evaluation.metrics import mean_auc
+from training.evaluation.metrics import auc, labelled, mean_auc
 from training.fit.config import ProbeConfig, TrainConfig
 from training.fit.features import load_features
 from training.fit.model import build_model, save_checkpoint
@@ -106,7 +105,7 @@ def fit_heads(learned: Features, truth: Targets, judged: Features, answers: Targ
     A label that ``judged`` has one outcome of takes the median penalty of the others.
 
     Args:
-        learned, truth: [N, W] and [N, L], to fit on; standardised.
+        learned, truth: [N, W] and [N, L] in {-1, 0, 1}, to fit on; standardised. A film is left out of a label of -1.
         judged, answers: [V, W] and [V, L], to choose by.
         grid: inverse strengths.
     """
@@ -120,8 +119,9 @@ def fit_heads(learned: Features, truth: Targets, judged: Features, answers: Targ
 
 def _path(learned: Features, column: NDArray[np.int8], grid: list[float]) -> list[Head]:
     """A label's heads from the strongest penalty to the weakest, each fit begun where the one before ended."""
-    share = (column.sum() + 0.5) / (len(column) + 1)
-    if column.min() == column.max():
+    column, learned = labelled(column, learned)
+    if len(np.unique(column)) < 2:
+        share = (column.sum() + 0.5) / (len(column) + 1)
         return [Head(c, np.zeros(learned.shape[1]), float(np.log(share / (1 - share)))) for c in grid]
     fit, heads = LogisticRegression(max_iter=STEPS, warm_start=True), []
     for c in grid:
@@ -131,11 +131,11 @@ def _path(learned: Features, column: NDArray[np.int8], grid: list[float]) -> lis
 
 
 def _best(path: list[Head], judged: Features, column: NDArray[np.int8]) -> Head | None:
-    if column.min() == column.max():
-        return None
-    return max(path, key=lambda head: roc_auc_score(column, head.logits(judged)))  # of equals the strongest penalty
+    areas = [auc(column, head.logits(judged)) for head in path]
+    known = [area for area in areas if area is not None]
+    return path[areas.index(max(known))] if known else None  # of equals the strongest penalty
 
 
 def _loss(targets: Targets, logits: NDArray[np.float64]) -> float:
-    """Mean binary cross-entropy over films and labels."""
-    return float((np.logaddexp(0, logits) - targets * logits).mean())
+    """Mean binary cross-entropy over films and labels; what is not labelled does not count."""
+    return float((np.logaddexp(0, logits) - targets * logits)[targets >= 0].mean())

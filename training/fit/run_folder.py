@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from training.data.films import Films
-from training.fit.config import TrainConfig, save_config
+from training.data.labels import any_finding
+from training.fit.config import DataConfig, TrainConfig, save_config
 from training.fit.curves import draw_curves
 from training.fit.model import save_checkpoint
 from workflows.files.atomic import restore, write_text, written_folder
@@ -29,10 +31,17 @@ STATE = Path("state", "run.json")
 
 
 def origin_of(config: TrainConfig, films: Films) -> Origin:
-    """The configuration, and a hash of the films' names, sizes, patients, splits and findings."""
+    """The configuration, and a hash of the films."""
+    return {"config": _placeless(config.resolved()), "data": hash_of(films)}
+
+
+def hash_of(films: Films) -> str:
+    """SHA-256 of the films' names, sizes, patients, splits and labels."""
     table = films.table[["image", "patient", "split"]].assign(size=films.table["path"].map(os.path.getsize))
     digest = hashlib.sha256(table.to_csv(index=False).encode() + films.diseases.tobytes())
-    return {"config": _placeless(config.resolved()), "data": digest.hexdigest()}
+    if (films.findings != any_finding(films.diseases)).any():
+        digest.update(films.findings.tobytes())  # else they say no more than the diseases do
+    return digest.hexdigest()
 
 
 def finished_already(accelerator: Accelerator, config: TrainConfig, origin: Origin, resume: bool, force: bool) -> bool:
@@ -150,8 +159,12 @@ def best_auc(history: History) -> float | None:
 
 
 def _placeless(resolved: dict[str, Any]) -> dict[str, Any]:
-    """Without the keys that say where things lie: a run may be moved, and so may its films."""
-    data = {key: value for key, value in resolved["data"].items() if key not in ("folder", "cache")}
+    """Without the keys that say where things lie: a run may be moved, and so may its films.
+
+    A key that an older run did not have has its default: that run was as if.
+    """
+    data = {**asdict(DataConfig()), **resolved["data"]}
+    data = {key: value for key, value in data.items() if key not in ("folder", "cache")}
     return {**{key: value for key, value in resolved.items() if key != "out"}, "data": data}
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from handlers.cascade import Scores
 from training.data.splits import Split
-from training.evaluation.metrics import BINS, bins_of
+from training.evaluation.metrics import BINS, bins_of, labelled
 
 DPI = 192
 """Twice a screen's 96, so that a chart stays sharp where it is enlarged."""
@@ -92,7 +92,7 @@ def draw_roc(names: Sequence[str], targets: NDArray[np.int8], scores: Scores, se
     """A panel per label: its ROC curve; a cross at what is served. [N, L] each, L names and rates."""
 
     def draw(axis: Axes, label: int) -> None:
-        wrong, right, _ = roc_curve(targets[:, label], scores[:, label])
+        wrong, right, _ = roc_curve(*labelled(targets[:, label], scores[:, label]))
         axis.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
         axis.plot(wrong, right, color=COLOURS[0])
         _cross(axis, served[label]["specificity"], served[label]["sensitivity"], lambda share: 1 - share)
@@ -104,8 +104,9 @@ def draw_pr(names: Sequence[str], targets: NDArray[np.int8], scores: Scores, ser
     """A panel per label: precision by recall, and the share of positives, dashed; as ``draw_roc`` otherwise."""
 
     def draw(axis: Axes, label: int) -> None:
-        precision, recall, _ = precision_recall_curve(targets[:, label], scores[:, label])
-        axis.axhline(float(targets[:, label].mean()), color="0.6", ls="--", lw=1)
+        known, its_scores = labelled(targets[:, label], scores[:, label])
+        precision, recall, _ = precision_recall_curve(known, its_scores)
+        axis.axhline(float(known.mean()), color="0.6", ls="--", lw=1)
         # The last point, of precision 1 at recall 0, is no threshold's.
         axis.step(recall[:-1], precision[:-1], where="post", color=COLOURS[0])
         _cross(axis, served[label]["sensitivity"], served[label]["ppv"], lambda share: share)
@@ -200,10 +201,13 @@ def _small_multiples(
         axis.set_title(name, fontsize=9)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axis.grid(alpha=0.3)
-        if len(np.unique(targets[:, label])) == 2:
+        outcomes = len(np.unique(targets[:, label][targets[:, label] >= 0]))
+        if outcomes == 2:
             draw(axis, label)
         else:
-            axis.text(0.5, 0.5, "one outcome only", ha="center", va="center", fontsize=8)
+            axis.text(
+                0.5, 0.5, "one outcome only" if outcomes else "not labelled", ha="center", va="center", fontsize=8
+            )
     for axis in list(axes.flat)[len(names) :]:
         axis.axis("off")
     figure.supxlabel(across, fontsize=9)

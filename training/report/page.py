@@ -31,17 +31,18 @@ from handlers.findings import FINDING, FINDINGS, NO_FINDING, STAGE_LABELS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit, serving_device
 from training.archive import LIBRARIES
-from training.data.films import Films, read_films
+from training.data.films import Films, configured_films
 from training.data.splits import SPLITS
-from training.evaluate import SOFT
+from training.evaluate import SOFT, read_evaluation
 from training.evaluation.bootstrap import intervals
 from training.evaluation.formats import interval, number
-from training.evaluation.metrics import MIN_COUNT, class_mean, gated
+from training.evaluation.metrics import MIN_COUNT, class_mean, gated, labelled
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.thresholds import UNKNOWN
+from training.fit.config import DataConfig
 from training.report import charts
 from workflows.files.atomic import written_folder
-from workflows.files.text_files import DataError, read_json
+from workflows.files.text_files import read_json
 
 WAYS = ("ungated", "gated", "soft")
 
@@ -65,15 +66,15 @@ def report(run: Path, single: Path | None = None) -> Path:
         DataError: the evaluation is of an older form, or a table that does not fit the test films.
         FileNotFoundError: the run has no evaluation or no checkpoint.
     """
-    evaluation = _read_evaluation(run)
+    evaluation = read_evaluation(run, "kind", "gate", "routed", "calibration_error", "intervals")
     configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGE_LABELS}
-    data = yaml.safe_load(configs["disease"])["data"]
-    films = read_films(Path(data["folder"]), data["validation"], data["split_seed"], data["skip_unreadable"])
-    tested = read_predictions(run / "predictions.csv", films.folder)
+    films = configured_films(DataConfig(**yaml.safe_load(configs["disease"])["data"]))
+    films = films.without_labels(films.unlabelled(films.rows("train")))
+    tested = read_predictions(run / "predictions.csv", films)
     # The table's digits are those of float32, in which the thresholds were taken from such scores.
     tested.scores[:] = tested.scores.astype(np.float32)
     cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
-    compared = _compare(run, tested, cascade, single, films.folder) if single else None
+    compared = _compare(run, tested, cascade, single, films) if single else None
 
     localisation = run / "localisation.json"
     command = ["python", "-m", "training.report", "--run", str(run), *(["--single", str(single)] if single else [])]
@@ -108,20 +109,21 @@ def pick_films(targets: NDArray[np.int8], finding: Scores, diseases: Scores, cas
     finding and with nothing reported, the one with the lowest p(finding). A kind may have fewer films than that.
 
     Args:
-        targets: [N, 14] int8.
+        targets: [N, 15] int8 in {-1, 0, 1}, any finding before the 14.
         finding: [N] p(finding).
         diseases: [N, 14] stage 2 on every film.
         cascade: its thresholds.
     """
     reported = cascade.present(finding, diseases)
-    right = reported & (targets == 1)
-    ill, found, named = targets.any(axis=1), right.any(axis=1), reported.any(axis=1)
+    right = reported & (targets[:, 1:] == 1)
+    ill, well = (targets[:, 1:] == 1).any(axis=1), targets[:, 0] == 0
+    found, named = right.any(axis=1), reported.any(axis=1)
     highest_right, highest = (np.where(mask, diseases, 0.0).max(axis=1) for mask in (right, reported))
     kinds = (
         ("true positive", found, -highest_right, 2),
         ("missed", ill & ~found, finding, 2),
-        ("false alarm", ~ill & named, -highest, 1),
-        ("true negative", ~ill & ~named, finding, 1),
+        ("false alarm", well & named, -highest, 1),
+        ("true negative", well & ~named, finding, 1),
     )
     return [
         (kind, int(row))
@@ -130,20 +132,7 @@ def pick_films(targets: NDArray[np.int8], finding: Scores, diseases: Scores, cas
     ]
 
 
-def _read_evaluation(run: Path) -> dict[str, Any]:
-    path = run / "evaluation.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: python -m training.evaluate --run {run}")
-    evaluation = read_json(path)
-    lacking = [part for part in ("kind", "gate", "routed", "calibration_error", "intervals") if part not in evaluation]
-    if lacking:
-        raise DataError(
-            f"{path} is of an older form, without {', '.join(lacking)}: python -m training.evaluate --run {run}"
-        )
-    return evaluation
-
-
-def _compare(run: Path, tested: Predictions, cascade: Cascade, single: Path, data: Path) -> dict[str, Any]:
+def _compare(run: Path, tested: Predictions, cascade: Cascade, single: Path, data: Films) -> dict[str, Any]:
     """The single model on the cascade's test films, as plain JSON.
 
     ``name`` is its table's, ``own`` its areas; ``differences``, by way to join the cascade's stages, are the cascade's
@@ -187,17 +176,20 @@ def _figures(
     served = [test["binary"], *(test["served"][name] for name in FINDINGS)]
     names = ["Any finding (stage 1)", *FINDINGS]
     counts = {split: _label_counts(films, films.rows(split)) for split in SPLITS}
-    panels = {"Any finding (stage 1)": (tested.targets[:, 0], tested.scores[:, 0])}
     routed = cascade.routed(tested.scores[:, 0])
-    if routed.any():
-        pooled = tested.targets[routed, 1:].ravel(), tested.scores[routed, 1:].ravel()
-        panels["The 14 findings, pooled, on routed films"] = pooled
+    pooled = tested.targets[routed, 1:].ravel(), tested.scores[routed, 1:].ravel()
+    panels = {
+        "Any finding (stage 1)": labelled(tested.targets[:, 0], tested.scores[:, 0]),
+        "The 14 findings, pooled, on routed films": labelled(*pooled),
+    }
+    panels = {title: panel for title, panel in panels.items() if len(panel[0])}
     figures = {
         "labels": charts.draw_labels(counts, {split: len(films.rows(split)) for split in SPLITS}),
         "roc": charts.draw_roc(names, tested.targets, tested.scores, served),
         "pr": charts.draw_pr(names, tested.targets, tested.scores, served),
-        "reliability": charts.draw_reliability(panels),
     }
+    if panels:
+        figures["reliability"] = charts.draw_reliability(panels)
     if histories := _read_histories(run):
         figures["curves"] = charts.draw_histories(histories)
     return figures
@@ -205,9 +197,10 @@ def _figures(
 
 def _label_counts(films: Films, rows: NDArray[np.int64]) -> dict[str, int]:
     """Films with each finding, the commonest of the whole folder first, after any and none."""
-    common = np.argsort(-films.diseases.sum(axis=0), kind="stable")
-    some, each = int(films.findings[rows].sum()), films.diseases[rows].sum(axis=0).tolist()
-    return {"any finding": some, NO_FINDING: len(rows) - some, **{FINDINGS[label]: each[label] for label in common}}
+    common = np.argsort(-(films.diseases == 1).sum(axis=0), kind="stable")
+    some, none = (int((films.findings[rows] == value).sum()) for value in (1, 0))
+    each = (films.diseases[rows] == 1).sum(axis=0).tolist()
+    return {"any finding": some, NO_FINDING: none, **{FINDINGS[label]: each[label] for label in common}}
 
 
 def _read_histories(run: Path) -> dict[str, list[dict[str, Any]]]:
@@ -227,7 +220,7 @@ def _gallery(run: Path, films: Films, tested: Predictions, cascade: Cascade, fol
     paths = dict(zip(films.table["image"], films.table["path"], strict=True))
     vit = Vit(run / "disease" / "checkpoint", serving_device())
     entries = []
-    for film_number, (kind, row) in enumerate(pick_films(targets, finding, diseases, cascade), 1):
+    for film_number, (kind, row) in enumerate(pick_films(tested.targets, finding, diseases, cascade), 1):
         named = np.flatnonzero(reported[row])
         among = named if len(named) else np.arange(len(FINDINGS))
         top = int(among[np.argmax(diseases[row, among])])
@@ -240,7 +233,8 @@ def _gallery(run: Path, films: Films, tested: Predictions, cascade: Cascade, fol
                 "picture": picture.stem,
                 "kind": kind,
                 "image": str(tested.images[row]),
-                "truth": [name for name, there in zip(FINDINGS, targets[row], strict=True) if there],
+                "truth": [name for name, there in zip(FINDINGS, targets[row], strict=True) if there == 1]
+                or ([NO_FINDING] if tested.targets[row, 0] == 0 else ["none of the labelled findings"]),
                 "finding": float(finding[row]),
                 "routed": bool(routed[row]),
                 "present": [

@@ -1,18 +1,20 @@
 """The one way to read the text lists and tables that people bring, whatever program wrote them.
 
 A file is UTF-8, or what its byte order mark says; bytes that are no UTF-8 are taken for Windows-1252, of which the log
-is told. Line ends are those of Unix, DOS or the old Macintosh; cells stand between commas, semicolons or tabs.
-Rows are counted as an editor counts lines, so that the header is row 1.
+is told. A ``.gz`` is unpacked. Line ends are those of Unix, DOS or the old Macintosh; cells stand between commas,
+semicolons or tabs. Rows are counted as an editor counts lines, so that the header is row 1.
 """
 
 import codecs
 import csv
+import gzip
 import io
 import json
 import logging
 import posixpath
 import re
 import unicodedata
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 
 from workflows.command_line import Fault
 
+HEADER = 1 << 16
+"""Bytes that hold a table's first line."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, with which it begins
@@ -68,7 +72,7 @@ def read_text(path: Path) -> str:
         FileNotFoundError: no such file.
     """
     data = _read_bytes(path)
-    mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
+    mark, encoding = _encoding(data)
     try:
         text = data[len(mark) :].decode(encoding)
     except UnicodeDecodeError as fault:
@@ -120,6 +124,20 @@ def read_table(path: Path) -> Table:
     return Table(path, columns, rows, numbers)
 
 
+def read_header(path: Path) -> list[str]:
+    """The columns of a CSV file by its first bytes alone; none where it cannot be read, or is no text."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(HEADER)
+    except (OSError, EOFError, zlib.error):
+        return []
+    mark, encoding = _encoding(data)
+    lines = data[len(mark) :].decode(encoding, "ignore").translate(INVISIBLE).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(DELIMITERS, key=BRACKETS.sub("", first).count)
+    return [cell.strip(' "') for cell in first.split(delimiter)]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
@@ -151,9 +169,16 @@ def film_name(text: str) -> str:
     return posixpath.basename(film_path(text))
 
 
+def _encoding(data: bytes) -> tuple[bytes, str]:
+    return next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", "utf-8"))
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (gzip.BadGzipFile, EOFError, zlib.error) as fault:
+        raise DataError(f"{path}: not a whole gzip file ({fault}): fetch it anew") from fault
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there") from None
     except IsADirectoryError as fault:
