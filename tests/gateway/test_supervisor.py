@@ -90,7 +90,7 @@ FAULT = Refusal.because(500, "InternalError", "a fault").model_dump_json()
 
 
 def test_a_worker_that_answers_each_film_with_a_fault_is_not_ready_and_is_started_again(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     starts: list[int] = []
     monkeypatch.setattr(Supervisor, "_bring_up", lambda _: starts.append(len(stub.films)))
@@ -100,10 +100,10 @@ def test_a_worker_that_answers_each_film_with_a_fault_is_not_ready_and_is_starte
         await until(lambda: supervisor.ready)
         stub.answer = lambda _: (200, FAULT)
         supervisor.failed()
-        await until(lambda: supervisor.state is State.FAILING)
         await until(lambda: len(starts) > 1)
 
     watched(stub, work, restart_after=0.1)
+    assert "ready -> failing: a probe film is refused: InternalError" in caplog.text
 
 
 def test_a_probe_that_fails_while_other_films_are_read_is_no_failure(stub: Stub) -> None:

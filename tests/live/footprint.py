@@ -16,8 +16,8 @@ from workflows.server import Server
 JVM = "JVM"
 WORKERS = ("binary worker", "disease worker")
 GATEWAY = "gateway"
-MEMORY_GROWTH = 1.10
-"""Of resident memory after a warm-up."""
+MEMORY_GROWTH, MEMORY_MORE = 1.10, 32.0
+"""Factor, and MB beside it, of resident memory after a warm-up: a few films that are in flight."""
 JVM_MEMORY = 1400.0
 """MB that the JVM's heap (-Xmx1g) and its own code come to sooner or later, by whatever garbage they are given: up to
 there its growth is no leak."""
@@ -49,7 +49,7 @@ class Footprint:
         memory = before.memory | {JVM: max(before.memory[JVM], JVM_MEMORY)}
         for what, now, then, limit in (
             ("threads", self.threads, before.threads, lambda number: number + THREADS_MORE),
-            ("MB", self.memory, memory, lambda number: number * MEMORY_GROWTH),
+            ("MB", self.memory, memory, lambda number: number * MEMORY_GROWTH + MEMORY_MORE),
             ("files", self.files, before.files, lambda number: number + FILES_MORE),
         ):
             found += _over(what, now, then, limit)

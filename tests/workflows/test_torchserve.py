@@ -48,16 +48,23 @@ def behave(server: Server, code: str) -> None:
 
 @pytest.fixture
 def looked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for ``WAIT`` goes on when ``wait_until_up`` has looked for it once, and found it there, but silent."""
+    """What waits for ``WAIT`` goes on when ``wait_until_up`` has looked for it once, and found it there, but silent.
+
+    It looks before each ping: a process that is there at two pings was there at the look between them.
+    """
     os.mkfifo(server.folder / "looked")
-    ping = Server.ping
+    ping, there = Server.ping, set[psutil.Process]()
 
     def ping_and_tell(one: Server) -> None:
         try:
             ping(one)
         finally:
-            with suppress(OSError):  # nothing waits: it is not there yet, or has gone on
-                os.close(os.open(one.folder / "looked", os.O_WRONLY | os.O_NONBLOCK))
+            now = set(jvm.of_folder(one.folder))
+            if now & there:
+                with suppress(OSError):  # nothing waits: it is not there yet, or has gone on
+                    os.close(os.open(one.folder / "looked", os.O_WRONLY | os.O_NONBLOCK))
+            there.clear()
+            there.update(now)
 
     monkeypatch.setattr(Server, "ping", ping_and_tell)
 
