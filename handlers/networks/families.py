@@ -87,6 +87,15 @@ class Family:
         """Numbers in a token."""
         return int(encoder.config.hidden_size)
 
+    def cut(self, encoder: Any, blocks: int) -> None:
+        """Leaves the encoder its first blocks; its last norm stays."""
+        encoder.set_submodule(self.blocks, encoder.get_submodule(self.blocks)[:blocks])
+        config = encoder.config
+        config.num_hidden_layers = blocks
+        if stages := getattr(config, "stage_names", None):  # of a family that transformers also uses under detectors
+            config.stage_names = stages[: blocks + 1]
+            config.set_output_features_output_indices(out_features=None, out_indices=None)
+
     def resize(self, encoder: Any, side: int) -> None:
         """Makes the encoder one of films of ``side`` px: position embeddings are interpolated (bicubic; Dosovitskiy et
         al., ICLR 2021, section 3.2) once and for all."""
@@ -266,6 +275,10 @@ class Timm(Family):
 
     def width(self, encoder: Any) -> int:
         return int(encoder.timm_model.embed_dim)
+
+    def cut(self, encoder: Any, blocks: int) -> None:
+        encoder.set_submodule(self.blocks, encoder.get_submodule(self.blocks)[:blocks])
+        encoder.config.model_args = {**(encoder.config.model_args or {}), "depth": blocks}
 
     def resize(self, encoder: Any, side: int) -> None:
         encoder.timm_model.set_input_size(img_size=(side, side))

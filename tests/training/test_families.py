@@ -103,6 +103,27 @@ def test_a_checkpoint_opens_in_plain_transformers_or_says_how(
             assert [whole.config.id2label[number] for number in range(14)] == list(FINDINGS)
 
 
+@ALL
+def test_a_backbone_is_cut_after_its_first_blocks(backbone: str, tmp_path: Path) -> None:
+    whole, cut = (
+        build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=blocks, pool="mean"), ["x"]).eval()
+        for blocks in (None, 2)
+    )
+    assert (len(whole.blocks), len(cut.blocks)) == (3, 2)
+    seen = []
+    whole.blocks[2].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    cut.blocks[1].register_forward_hook(lambda _, __, output: seen.append(output))
+    films = torch.rand(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        whole(films)
+        logits = cut(films)
+        torch.testing.assert_close(*seen, rtol=0, atol=0)
+        save_checkpoint(cut, ModelConfig(backbone=backbone, image_size=SIDE), tmp_path / "cut")
+        torch.testing.assert_close(load_network(tmp_path / "cut").eval()(films), logits, rtol=0, atol=0)
+    with pytest.raises(DataError, match=r"model\.blocks is 4, .* has 3"):
+        build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=4), ["x"])
+
+
 def replace_encoder(model, encoder):
     model.encoder = encoder
     return model

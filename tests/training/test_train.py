@@ -182,7 +182,14 @@ SMALL = ["--config", str(CONFIGS / "small.yaml"), "--stage=binary", "--out=x"]
     [
         *("seed=-1", "seed=4294967296"),
         *("data.validation=0", "data.validation=1", "data.validation=.nan", "data.split_seed=-1"),
-        *("model.image_size=0", "model.image_size=100", "model.dropout=1", "model.dropout=-0.1", "model.drop_path=1"),
+        *(
+            "model.image_size=0",
+            "model.image_size=100",
+            "model.blocks=0",
+            "model.dropout=1",
+            "model.dropout=-0.1",
+            "model.drop_path=1",
+        ),
         *("model.mean=[0.5]", "model.mean=[0.5,0.5,127]", "model.std=[0,1,1]", "model.std=[.nan,1,1]"),
         *("model.sizes.patch=0", "model.sizes.layers=0", "model.sizes.heads=3"),
         *("augment.crop=0", "augment.crop=1.1", "augment.flip=2", "augment.rotation=-5", "augment.brightness=1.5"),
@@ -204,6 +211,7 @@ def test_a_value_that_cannot_be_meant_is_refused_by_its_key(value: str) -> None:
         (["--model.backbone=google/vit-large-patch16-224"], ["model.backbone", "model.sizes"]),
         (["--start=runs/demo", "--probe.flip=true"], ["start", "probe"]),
         (["--probe.flip=true"], ["probe", "model.sizes"]),
+        (["--model.blocks=2"], ["model.blocks", "model.sizes.layers"]),
         (["--resume", "--force"], ["--resume", "--force"]),
     ],
 )
@@ -239,6 +247,7 @@ NOTEBOOK = {
         "backbone": "google/vit-base-patch16-224",
         "sizes": None,
         "image_size": 224,
+        "blocks": None,
         "pool": "cls",
         "dropout": 0.1,
         "drop_path": 0.0,

@@ -67,7 +67,7 @@ def load_checkpoint(folder: Path, config: ModelConfig, labels: list[str]) -> Net
         DataError: it is another network than ``config``'s, dropout and stochastic depth apart, or of other labels.
     """
     trained, wanted = yaml.safe_load((folder / "training.yaml").read_text())["model"], asdict(config)
-    for key in ("backbone", "sizes", "image_size", "pool", "mean", "std"):
+    for key in ("backbone", "sizes", "image_size", "blocks", "pool", "mean", "std"):
         if wanted[key] is not None and trained.get(key, wanted[key]) != wanted[key]:
             raise DataError(f"{folder} was trained with model.{key} {trained[key]}, not with {wanted[key]}")
     try:
@@ -161,6 +161,10 @@ def _pretrained(config: ModelConfig) -> tuple[Family, Any]:
         patch = family.patch(encoder)
         if side % patch:
             raise DataError(f"model.image_size is {side}, no multiple of the patch of {name}, {patch}")
+        if config.blocks is not None:
+            if config.blocks > (there := len(encoder.get_submodule(family.blocks))):
+                raise DataError(f"model.blocks is {config.blocks}, {name} has {there}")
+            family.cut(encoder, config.blocks)
         native = encoder.config.image_size if hasattr(encoder.config, "image_size") else None
         if native != side:
             family.resize(encoder, side)
