@@ -130,8 +130,8 @@ def _labels(films: Films) -> Table:
     table = Table(title="films with the finding / without it / not labelled")
     splits = [split for split in SPLITS if len(films.rows(split))]
     table.add_column("finding", no_wrap=True)
-    for split in splits or ["all films"]:
-        table.add_column(split, justify="right", no_wrap=True)
+    for column in [str(split) for split in splits] or ["all films"]:
+        table.add_column(column, justify="right", no_wrap=True)
     rows = [films.rows(split) for split in splits] or [np.arange(len(films.table))]
     targets = np.concatenate([films.findings, films.diseases], axis=1)
     for at, name in enumerate(LABELS):

@@ -10,6 +10,7 @@ import pytest
 from client import score as command
 from handlers.findings import FINDINGS
 from tests.gateway.conftest import Gateway
+from training.data.films import read_table
 from training.evaluation.score import score
 
 TOLERANCE = 1e-4
@@ -44,7 +45,7 @@ def test_the_served_table_scores_as_the_run_s_own_gated_predictions(
     assert 0 < served["routed"].sum() < len(own)
     columns = ["Finding", *(f"prob_{name}" for name in FINDINGS)]
     np.testing.assert_allclose(served[columns], own[["Finding", *FINDINGS]], atol=TOLERANCE)
-    found, expected = (score(tmp_path / name, sample)["scores"] for name in ("served.csv", "own.csv"))
+    found, expected = (score(tmp_path / name, read_table(sample))["scores"] for name in ("served.csv", "own.csv"))
     for stage in ("finding", "diseases"):
         for name, label in expected[stage]["labels"].items():
             assert found[stage]["labels"][name]["auc"] == label["auc"], name

@@ -12,6 +12,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from handlers.findings import FINDINGS
+from tests.handlers.dicom_files import ANATOMY, dataset_of, written
 from tests.html_page import Page
 from tests.training.data_folders import vindr
 from training import evaluate as command
@@ -210,8 +211,6 @@ def test_what_the_run_has_not_learned_is_not_scored_elsewhere(trained: Path, sam
 
 
 def test_dicom_films_of_another_layout_are_scored(copy_of_run: Path, tmp_path: Path) -> None:
-    from tests.handlers.dicom_files import ANATOMY, dataset_of, written
-
     folder = vindr(tmp_path / "vindr")
     for number, path in enumerate(sorted(folder.rglob("*.dicom"))):
         path.write_bytes(written(dataset_of(np.roll(ANATOMY, 9 * number, axis=1), 12)))

@@ -1,6 +1,7 @@
 """What nobody has labelled teaches nothing and counts in no figure; where all is labelled nothing has changed."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -190,8 +191,6 @@ def test_a_cascade_never_calls_present_what_no_film_is_labelled_for() -> None:
 
 
 def test_subgroups_count_the_labelled_films() -> None:
-    import pandas as pd
-
     targets, scores = drawn(2000)
     logits = np.log(scores / (1 - scores + 1e-6) + 1e-6)
     films = Labelled(targets, logits, np.arange(2000).astype(str))

@@ -120,6 +120,32 @@ def test_a_run_of_another_folder_of_the_same_name_is_looked_at(made: Path) -> No
     assert make(made, "train", "DATA=other/sample").count("training.train") == 2
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "Data_Entry_2017_v2020.csv",
+        "valid.csv",
+        "mimic-cxr-2.0.0-chexpert.csv.gz",
+        "annotations/image_labels_test.csv",
+        "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",
+        "anything.csv",
+    ],
+)
+def test_a_newer_table_of_any_layout_is_looked_at(made: Path, table: str) -> None:
+    path, run = made / "mine" / table, made / "runs" / "mine-demo"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (1500, 1500))
+    shutil.copytree(made / "runs" / "sample-demo", run)
+    for stage in ("binary", "disease"):
+        (run / stage / "checkpoint").mkdir()
+        (run / stage / "checkpoint" / "training.yaml").write_text("folder: mine\n")
+        os.utime(run / stage / "finished", (2000, 2000))
+    assert "training.train" not in make(made, "train", "DATA=mine")
+    os.utime(path, (3000, 3000))
+    assert make(made, "train", "DATA=mine").count("training.train") == 2
+
+
 TINY = """
 data: {validation: 0.2}
 model: {sizes: {hidden: 32, layers: 1, heads: 2, mlp: 32, patch: 8}, image_size: 32}

@@ -116,10 +116,12 @@ def read_table(path: Path) -> Table:
     numbered = _records(path, text, max(DELIMITERS, key=BRACKETS.sub("", first).count))
     columns = numbered[0][1]
     _refuse_same_names(path, columns)
+    # NIH's ``Width,Height`` is one name in quotes and may be two cells.
+    most = len(columns) + sum(name.count(delimiter) for name in columns for delimiter in DELIMITERS)
     numbers, rows = [], []
     for number, cells in numbered[1:]:
         numbers.append(number)
-        rows.append(_fitted(f"{path} row {number}", cells, columns))
+        rows.append(_fitted(f"{path} row {number}", cells, len(columns), most))
     _refuse_cut_off(path, text, numbered)
     return Table(path, columns, rows, numbers)
 
@@ -229,17 +231,16 @@ def _refuse_same_names(path: Path, columns: list[str]) -> None:
         raise DataError(f"{path} row 1: the columns {twice} stand twice in the header: rename all but one of each")
 
 
-def _fitted(where: str, cells: list[str], columns: list[str]) -> list[str]:
-    """As many cells as there are columns; NIH's ``Width,Height`` is one name in quotes and may be two cells."""
-    while len(cells) > len(columns) and not cells[-1]:
+def _fitted(where: str, cells: list[str], columns: int, most: int) -> list[str]:
+    """As many cells as there are columns, or up to ``most``."""
+    while len(cells) > columns and not cells[-1]:
         cells = cells[:-1]
-    most = len(columns) + sum(len(re.findall("|".join(DELIMITERS), name)) for name in columns)
     if len(cells) > most:
         raise DataError(
-            f"{where}: {len(cells)} cells, where the header has {len(columns)}. Is there a comma too many, or a cell "
-            "that needs quotes?"
+            f"{where}: {len(cells)} cells, where the header has {columns}. Is there a comma too many, or a cell that "
+            "needs quotes?"
         )
-    return cells + [""] * (len(columns) - len(cells))
+    return cells + [""] * (columns - len(cells))
 
 
 def _width(columns: list[str]) -> int:

@@ -31,8 +31,10 @@ def find_tables(folder: Path, layout: Layout | None) -> tuple[Layout, list[Path]
     """The layout that is named, or else recognised, and its tables.
 
     Raises:
-        DataError: no layout's tables are there, or those of two.
+        DataError: no such folder, no layout's tables in it, or those of two.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder of films and tables")
     fits = {name: LAYOUTS[name].tables(folder) for name in ([layout] if layout else LAYOUTS)}
     fits = {name: paths for name, paths in fits.items() if paths}
     if not fits:
