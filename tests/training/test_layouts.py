@@ -283,6 +283,7 @@ def spoilt(**cells: str) -> list[dict[str, object]]:
         (spoilt(path=""), r"row 4: it has nothing under 'path'"),
         (spoilt(path="a/1.png"), r"1 films are listed twice, the first in row 4: \['a/1.png'\]"),
         ([{"path": "a.png", "patient": "1", "Fracture": "1"}], "no column is one of the findings, Atelectasis"),
+        ([{**ROWS[0], "Path": "2.png"}], r"row 1: the columns \['path'\] stand there twice, in other letters"),
         (spoilt(patient="p1"), "1 patients are in more than one split"),
         ([ROWS[2]], "no film is left in the train split"),
     ],
