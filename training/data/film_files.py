@@ -49,7 +49,9 @@ class FilmFiles:
                 elif stem != tail:
                     self.unlisted += 1
             _refuse_alike(folder / below, here, "letters")
-            _refuse_alike(folder / below, {file: paths for file, paths in others.items() if file not in here}, "formats")
+            _refuse_alike(
+                folder / below, {file: paths for file, paths in others.items() if file not in here}, "formats"
+            )
             for file, (path, *_) in here.items():
                 if file in self.found:
                     self.elsewhere.setdefault(file, []).append(path)
@@ -65,7 +67,9 @@ class FilmFiles:
 def _depth(files: Sequence[str]) -> int:
     """How many of the last parts of their paths tell films apart."""
     deepest = max((file.count("/") for file in files), default=0) + 1
-    return next((depth for depth in range(1, deepest) if len({_tail(file, depth) for file in files}) == len(files)), deepest)
+    return next(
+        (depth for depth in range(1, deepest) if len({_tail(file, depth) for file in files}) == len(files)), deepest
+    )
 
 
 def _tail(file: str, depth: int) -> str:

@@ -110,9 +110,7 @@ def targets_of(labels: pd.DataFrame) -> Targets:
     diseases[free[:, None] & labelled_at_all & (diseases == UNLABELLED)] = 0
     findings = np.where(shown, 1, np.where(free, 0, any_present(diseases))).astype(np.int8)
     others = [column for column in labels.columns if not is_known(column)]
-    return Targets(
-        findings[:, None], diseases, none & shown, {name: int((labels[name] == 1).sum()) for name in others}
-    )
+    return Targets(findings[:, None], diseases, none & shown, {name: int((labels[name] == 1).sum()) for name in others})
 
 
 def any_present(labels: NDArray[np.int8]) -> NDArray[np.int8]:

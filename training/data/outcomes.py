@@ -104,7 +104,9 @@ def describe_outcomes(films: Films) -> list[str]:
     lines = [_line(each) for each in counted]
     for each in counted:
         said = set(each.unlabelled)
-        lines += [f"{each.split}: no film is labelled, and none counts, for: {', '.join(each.unlabelled)}"] if said else []
+        lines += (
+            [f"{each.split}: no film is labelled, and none counts, for: {', '.join(each.unlabelled)}"] if said else []
+        )
         for fewest, consequence in CONSEQUENCES[each.split].items():
             few = {name: of for name, of in each.fewer(fewest).items() if name not in said}
             said |= set(few)

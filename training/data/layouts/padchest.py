@@ -49,7 +49,9 @@ def _names(text: str, where: str) -> list[str]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{where}, column {LABELS!r}: not a list of labels such as ['cardiomegaly', 'pleural effusion']")
+        raise DataError(
+            f"{where}, column {LABELS!r}: not a list of labels such as ['cardiomegaly', 'pleural effusion']"
+        )
     return [" ".join(name.lower().split()) for name in names if name.strip()]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from training.data.layouts.source import Source, Uncertain, first_of, labels_of, rows_of
 from training.data.tables import read_csv, refuse_blank, refuse_twice, require_columns
-from workflows.files.text_files import DataError, read_header
+from workflows.files.text_files import read_header
 
 FILM, READER, CLASS = "image_id", "rad_id", "class_name"
 DESCRIPTION = {FILM, READER, CLASS, "class_id", "x_min", "y_min", "x_max", "y_max"}

@@ -1,0 +1,1 @@
+"""Films, labels and splits, from a folder in NIH's layout to pixels."""
