@@ -53,7 +53,7 @@ class Source:
 
 
 def rows_of(raw: pd.DataFrame, **columns: "str | pd.Series[str]") -> pd.DataFrame:
-    """``COLUMNS`` of some table: a series, or the name of one of its columns; "" where that is missing, or not given."""
+    """``COLUMNS`` of a table: a series, or the name of one of its columns; "" where that is missing, or not given."""
 
     def column(given: "str | pd.Series[str]") -> "pd.Series[str]":
         if isinstance(given, str):

@@ -33,7 +33,7 @@ def tables(folder: Path) -> list[Path]:
 
 
 def read(paths: list[Path], uncertain: Uncertain) -> Source:
-    """Raises DataError: a damaged table, a film twice for one reader or in both tables, or a label that is no number."""
+    """Raises DataError: a damaged table, a film twice for one reader or in both tables, a label that is no number."""
     parts = [_read(path, uncertain, len(paths) > 1) for path in paths]
     table = pd.concat([part.table for part in parts])
     refuse_twice(paths[0].parent, table["image"])
@@ -45,7 +45,7 @@ def _read(path: Path, uncertain: Uncertain, both: bool) -> Source:
     raw = read_csv(path).rename(columns={"rad_ID": READER, "Other disease": "Other diseases"})
     require_columns(path, raw, [FILM])
     refuse_blank(path, raw, FILM)
-    raw[READER] = raw[READER] if READER in raw else "consensus"
+    raw[READER] = raw.get(READER, "consensus")
     if CLASS in raw:
         labels, films = _labels_of_boxes(raw)
     else:
