@@ -65,8 +65,8 @@ def _tokens_of_layers(model: Network, inputs: Tensor) -> tuple[Tensor, list[Tens
     twin, layers = _twin(model), list[Tensor]()
     for block in twin.blocks:
         block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
-    layers.append(tokens := twin.family.tokens(twin.encoder, inputs))
-    return twin.head(twin.pooled(tokens).float()), layers
+    pooled = twin.layers(inputs)
+    return twin.head(twin.pooled(pooled).float()), [*layers, *pooled]
 
 
 def _twin(model: Network) -> Network:

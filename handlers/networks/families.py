@@ -31,6 +31,7 @@ class Family:
         head: name of the linear layer in that class.
         pool: what that class's head sees, and what ours sees unless told.
         blocks: the encoder's list of blocks.
+        last_norm: the encoder's norm after its last block; None where the tokens leave it as they are.
         top: first names of the encoder's parts above the blocks; what is neither there nor a block lies below them.
         norm: a block's norm before its attention.
         drop_path: a block's modules through which both its branches pass just before they are added.
@@ -46,6 +47,7 @@ class Family:
     head: ClassVar[str] = "classifier"
     pool: ClassVar[Pool] = "cls"
     blocks: ClassVar[str] = "layers"
+    last_norm: ClassVar[str | None] = "layernorm"
     top: ClassVar[tuple[str, ...]] = ("layernorm", "pooler")
     norm: ClassVar[str] = "layernorm_before"
     drop_path: ClassVar[tuple[str, ...]] = ("dropout",)
@@ -70,6 +72,10 @@ class Family:
     def tokens(self, encoder: Any, inputs: Tensor) -> Tensor:
         """[B, 3, S, S] -> the last block's tokens after the encoder's own norm, [B, T, H]."""
         return encoder(pixel_values=inputs).last_hidden_state
+
+    def normed(self, encoder: Any, tokens: Tensor) -> Tensor:
+        """[B, T, H] as they leave an earlier block -> under the encoder's last norm."""
+        return tokens if self.last_norm is None else encoder.get_submodule(self.last_norm)(tokens)
 
     def class_vector(self, encoder: Any, tokens: Tensor) -> Tensor:
         """[B, T, H] -> [B, H]: the class token, or what a family without one pools its tokens to."""
@@ -150,7 +156,8 @@ class Dinov2WithRegisters(Dinov2):
 
 class Dinov3(Family):
     name, types, encoder = "DINOv3 ViT", ("dinov3_vit",), "DINOv3ViTModel"
-    pool, blocks, norm, top, drop_path = "both", "model.layer", "norm1", ("norm",), ("drop_path",)
+    pool, blocks, norm, drop_path = "both", "model.layer", "norm1", ("drop_path",)
+    last_norm, top = "norm", ("norm",)
 
     def before_patches(self, encoder: Any) -> int:
         return 1 + int(encoder.config.num_register_tokens)
@@ -183,6 +190,7 @@ class Clip(Family):
     name, types, encoder = "CLIP", ("clip", "clip_vision_model"), "CLIPVisionModel"
     classifier, prefix, pool = "CLIPForImageClassification", "vision_model.", "mean"
     blocks, norm, drop_path, branches = "encoder.layers", "layer_norm1", (), ("self_attn", "mlp")
+    last_norm: ClassVar[str | None] = None
     top: ClassVar[tuple[str, ...]] = ("post_layernorm",)
     whole: ClassVar[str] = "CLIPConfig"
 
@@ -208,7 +216,8 @@ class Clip(Family):
 
 class Siglip(Clip):
     name, types, encoder = "SigLIP", ("siglip", "siglip_vision_model"), "SiglipVisionModel"
-    classifier, whole, top = "SiglipForImageClassification", "SiglipConfig", ("post_layernorm", "head")
+    classifier, whole = "SiglipForImageClassification", "SiglipConfig"
+    last_norm, top = "post_layernorm", ("post_layernorm", "head")
 
     def before_patches(self, encoder: Any) -> int:
         return 0
@@ -244,7 +253,8 @@ class Timm(Family):
 
     name, types, encoder = "timm ViT", ("timm_wrapper",), "TimmWrapperModel"
     classifier, head = "TimmWrapperForImageClassification", "timm_model.head"
-    blocks, norm, top = "timm_model.blocks", "norm1", ("timm_model.norm", "timm_model.fc_norm", "timm_model.attn_pool")
+    blocks, norm, last_norm = "timm_model.blocks", "norm1", "timm_model.norm"
+    top = ("timm_model.norm", "timm_model.fc_norm", "timm_model.attn_pool")
     drop_path = ("drop_path1", "drop_path2")
 
     def native_pool(self, config: Any) -> Pool:

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +38,48 @@ class Network(nn.Module):
     Args:
         family: the encoder's.
         encoder: transformers' model.
-        pool: what the head sees.
-        head: a linear layer, as wide as ``pool`` makes it.
+        pool: what the head sees of a block's tokens.
+        head: a linear layer, as wide as ``pool`` and ``earlier`` make it.
         labels: its outputs' names.
+        earlier: numbers, from 1, of the blocks whose tokens the head sees beside the last one's, in rising order.
     """
 
-    def __init__(self, family: Family, encoder: Any, pool: Pool, head: nn.Linear, labels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        family: Family,
+        encoder: Any,
+        pool: Pool,
+        head: nn.Linear,
+        labels: Sequence[str],
+        earlier: Sequence[int] = (),
+    ) -> None:
         super().__init__()
-        self.family, self.pool, self.labels = family, pool, list(labels)
+        self.family, self.pool, self.labels, self.earlier = family, pool, list(labels), tuple(earlier)
         self.encoder, self.head = encoder, head
+        for number in self.earlier:
+            self.blocks[number - 1].register_forward_hook(_note)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.head(self.features(pixel_values).to(self.head.weight.dtype))
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, W]: what the head sees."""
-        return self.pooled(self.family.tokens(self.encoder, pixel_values))
+        return self.pooled(self.layers(pixel_values))
 
-    def pooled(self, tokens: Tensor) -> Tensor:
-        """[B, T, H] -> [B, W]."""
+    def layers(self, pixel_values: Tensor) -> list[Tensor]:
+        """[B, 3, S, S] -> the tokens [B, T, H] that are pooled, under the encoder's last norm: ``earlier``, last."""
+        before = _NOTED.set([])
+        try:
+            last = self.family.tokens(self.encoder, pixel_values)
+            return [*(self.family.normed(self.encoder, tokens) for tokens in _NOTED.get()), last]
+        finally:
+            _NOTED.reset(before)
+
+    def pooled(self, layers: Sequence[Tensor]) -> Tensor:
+        """Tokens [B, T, H] a layer -> [B, W]."""
+        return torch.cat([self._pooled(tokens) for tokens in layers], dim=1)
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
         if self.pool == "cls":
             return self.family.class_vector(self.encoder, tokens)
         mean = self.family.patch_mean(self.encoder, tokens)
@@ -74,22 +98,32 @@ class Network(nn.Module):
         return len(self.blocks) + 1 if name.startswith(above) else 0
 
 
-def width(family: Family, encoder: Any, pool: Pool) -> int:
+_NOTED: ContextVar[list[Tensor]] = ContextVar("noted")
+"""What earlier blocks gave in the pass under way; each thread has its own, so that several may read films at once."""
+
+
+def _note(block: nn.Module, _: Any, tokens: Any) -> None:
+    _NOTED.get().append(tokens[0] if isinstance(tokens, tuple) else tokens)
+
+
+def width(family: Family, encoder: Any, pool: Pool, earlier: Sequence[int] = ()) -> int:
     """Of what the head sees."""
-    return family.width(encoder) * (2 if pool == "both" else 1)
+    return family.width(encoder) * (2 if pool == "both" else 1) * (len(earlier) + 1)
 
 
 def save_network(network: Network, folder: Path) -> None:
     """Writes ``config.json``, ``model.safetensors`` and, where no class of transformers opens them, how to."""
     family, encoder = network.family, network.encoder
     config = copy.deepcopy(family.file_config(encoder.config))
-    native = family.classifier is not None and network.pool == family.native_pool(encoder.config)
+    pool = family.native_pool(encoder.config)
+    native = family.classifier is not None and (network.pool, network.earlier) == (pool, ())
     config.architectures = [family.classifier if native else family.encoder]
     config.id2label = dict(enumerate(network.labels))
     config.label2id = {label: number for number, label in enumerate(network.labels)}
     if hasattr(config, "label_names"):
         config.label_names = network.labels  # TimmWrapper's, from which it makes the two above
     config.pool = network.pool
+    config.earlier = list(network.earlier)
     config.save_pretrained(folder)
     names = {"encoder": family.prefix, "head": f"{family.head}."}
     tensors = {}
@@ -112,6 +146,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
     family = family_of(config.model_type)
     inner = family.encoder_config(config)
     pool: Pool = getattr(config, "pool", None) or family.native_pool(inner)
+    earlier = getattr(config, "earlier", [])
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as fault:
@@ -121,7 +156,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
         raise NotACheckpoint(f"{folder / WEIGHTS_FILE} has no head: {family.head}.weight and .bias are missing")
     of_encoder = {name.removeprefix(family.prefix): tensor for name, tensor in tensors.items()}
     encoder = encoder_of(family, None, inner, str(folder), dtype, of_encoder)
-    fits = len(config.id2label), width(family, encoder, pool)
+    fits = len(config.id2label), width(family, encoder, pool, earlier)
     if tuple(weight.shape) != fits or bias.shape != fits[:1]:
         raise NotACheckpoint(
             f"{folder / WEIGHTS_FILE}: the head is {list(weight.shape)}, {folder}/config.json wants {list(fits)} "
@@ -129,7 +164,7 @@ def load_network(folder: Path, dtype: torch.dtype = torch.float32) -> Network:
         )
     head = nn.Linear(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight.float(), "bias": bias.float()})
-    return Network(family, encoder, pool, head, [config.id2label[number] for number in range(fits[0])])
+    return Network(family, encoder, pool, head, [config.id2label[number] for number in range(fits[0])], earlier)
 
 
 def read_config(folder: Path) -> Any:
@@ -201,10 +236,13 @@ def _how_to_load(network: Network) -> str:
         "both": "the class token and the mean of the patches' tokens, side by side",
     }[network.pool]
     family, shape = network.family, list(network.head.weight.shape)
+    numbers = ", ".join(map(str, network.earlier))
+    of_blocks = f",\n              of blocks {numbers} and the last, each under the last norm" if numbers else ""
     return (
         f"No classification class of transformers opens this {family.name} checkpoint whole.\n\n"
         f"The encoder:  transformers.{family.encoder}.from_pretrained(FOLDER)\n"
         f"The head:     {family.head}.weight {shape} and {family.head}.bias in {WEIGHTS_FILE}\n"
-        f"              sees {sees} (key 'pool' of config.json); logits = features @ weight.T + bias\n"
+        f"              sees {sees} (key 'pool' of config.json){of_blocks};\n"
+        f"              logits = features @ weight.T + bias\n"
         f"Both, here:   handlers.networks.network.load_network(FOLDER)\n"
     )

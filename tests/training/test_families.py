@@ -107,7 +107,7 @@ def test_a_checkpoint_opens_in_plain_transformers_or_says_how(
 def test_a_backbone_is_cut_after_its_first_blocks(backbone: str, tmp_path: Path) -> None:
     whole, cut = (
         build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=blocks, pool="mean"), ["x"]).eval()
-        for blocks in (None, 2)
+        for blocks in (None, [2])
     )
     assert (len(whole.blocks), len(cut.blocks)) == (3, 2)
     seen = []
@@ -120,8 +120,32 @@ def test_a_backbone_is_cut_after_its_first_blocks(backbone: str, tmp_path: Path)
         torch.testing.assert_close(*seen, rtol=0, atol=0)
         save_checkpoint(cut, ModelConfig(backbone=backbone, image_size=SIDE), tmp_path / "cut")
         torch.testing.assert_close(load_network(tmp_path / "cut").eval()(films), logits, rtol=0, atol=0)
-    with pytest.raises(DataError, match=r"model\.blocks is 4, .* has 3"):
-        build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=4), ["x"])
+    with pytest.raises(DataError, match=r"model\.blocks is \[1, 4\], .* has 3"):
+        build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=[1, 4]), ["x"])
+
+
+@ALL
+def test_the_head_sees_the_tokens_of_several_blocks(backbone: str, tmp_path: Path) -> None:
+    """Those of an encoder that is cut there, side by side; in threads that read at once, too."""
+    seen = []
+    for blocks in ([1], [2], [1, 2]):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=blocks, pool="mean"), ["x"]).eval()
+        seen.append(model)
+    first, second, both = seen
+    films = torch.rand(8, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        expected = torch.cat([first.features(films), second.features(films)], dim=1)
+        torch.testing.assert_close(both.features(films), expected, rtol=0, atol=1e-6)
+        save_checkpoint(both, ModelConfig(backbone=backbone, image_size=SIDE), tmp_path / "both")
+        again = load_network(tmp_path / "both").eval()
+        torch.testing.assert_close(again.features(films), expected, rtol=0, atol=1e-6)
+    assert "of blocks 1 and the last" in (tmp_path / "both" / LOADING_FILE).read_text()
+    vit = Vit(tmp_path / "both", CPU)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, SIDE, SIDE)).astype(np.uint8)
+    alone = np.concatenate([vit.features(pixel[None]) for pixel in pixels])
+    np.testing.assert_allclose(vit.features(pixels, busy=True), alone, atol=1e-5)
+    assert relevance(vit, pixels[:2], 0).shape == (2, SIDE, SIDE)
 
 
 def replace_encoder(model, encoder):

@@ -185,7 +185,8 @@ SMALL = ["--config", str(CONFIGS / "small.yaml"), "--stage=binary", "--out=x"]
         *(
             "model.image_size=0",
             "model.image_size=100",
-            "model.blocks=0",
+            "model.blocks=[0]",
+            "model.blocks=[3,2]",
             "model.dropout=1",
             "model.dropout=-0.1",
             "model.drop_path=1",
@@ -211,7 +212,7 @@ def test_a_value_that_cannot_be_meant_is_refused_by_its_key(value: str) -> None:
         (["--model.backbone=google/vit-large-patch16-224"], ["model.backbone", "model.sizes"]),
         (["--start=runs/demo", "--probe.flip=true"], ["start", "probe"]),
         (["--probe.flip=true"], ["probe", "model.sizes"]),
-        (["--model.blocks=2"], ["model.blocks", "model.sizes.layers"]),
+        (["--model.blocks=[2]"], ["model.blocks", "model.sizes.layers"]),
         (["--resume", "--force"], ["--resume", "--force"]),
     ],
 )

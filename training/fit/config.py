@@ -86,7 +86,8 @@ class ModelConfig:
             where ``sizes`` is given.
         sizes: build the ViT from nothing, with these sizes.
         image_size: side in pixels of the square that the model sees, a multiple of its patch.
-        blocks: the backbone's first so many alone, under its own last norm; null for all.
+        blocks: numbers, from 1, of the backbone's blocks whose tokens the head sees, side by side, each under the
+            backbone's last norm; what comes after the last of them is cut off. null for the very last.
         pool: what the head sees: the class token, the patches' mean, or both; null for what the family's own head sees.
         dropout: before the linear head.
         drop_path: stochastic depth of the last block, rising linearly from 0 in the first (Huang et al., 2016).
@@ -97,7 +98,7 @@ class ModelConfig:
     backbone: str = BACKBONE
     sizes: SizesConfig | None = None
     image_size: int = 224
-    blocks: int | None = None
+    blocks: list[int] | None = None
     pool: Pool | None = None
     dropout: float = 0.1
     drop_path: float = 0.1
@@ -105,7 +106,7 @@ class ModelConfig:
     std: list[float] | None = None
 
     def __post_init__(self) -> None:
-        _require("model", self, image_size="[1, inf)", blocks="[1, inf)", dropout="[0, 1)", drop_path="[0, 1)")
+        _require("model", self, image_size="[1, inf)", dropout="[0, 1)", drop_path="[0, 1)")
         if self.sizes:
             self.mean, self.std = self.mean or list(IMAGENET_MEAN), self.std or list(IMAGENET_STD)
             _require("model.sizes", self.sizes, **dict.fromkeys(asdict(self.sizes), "[1, inf)"))
@@ -116,7 +117,9 @@ class ModelConfig:
                 if number % by:
                     raise ConfigError(f"{what} is {number}, no multiple of model.sizes.{of}, {by}")
         if self.sizes and self.blocks:
-            raise ConfigError("model.blocks cuts a backbone, model.sizes.layers builds so many: give one of them")
+            raise ConfigError("model.blocks is for a backbone, model.sizes.layers builds so many: give one of them")
+        if self.blocks is not None and (not self.blocks or self.blocks != sorted({*self.blocks} - {0})):
+            raise ConfigError(f"model.blocks is {self.blocks}, not numbers from 1 in rising order")
         if self.sizes and self.backbone != BACKBONE:
             raise ConfigError(f"model.sizes builds a ViT from nothing, model.backbone names {self.backbone}: give one")
         for name, values, fits in (

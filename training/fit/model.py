@@ -49,10 +49,11 @@ def build_model(config: ModelConfig, labels: list[str]) -> Network:
         family, encoder = family_of("vit"), ViTForImageClassification(_vit_config(config.sizes, config.image_size)).vit
     try:
         pool = config.pool or family.native_pool(encoder.config)
-        head = DropoutLinear(width(family, encoder, pool), len(labels), config.dropout)
+        earlier = (config.blocks or [])[:-1]
+        head = DropoutLinear(width(family, encoder, pool, earlier), len(labels), config.dropout)
         nn.init.trunc_normal_(head.weight, std=getattr(encoder.config, "initializer_range", 0.02))
         nn.init.zeros_(head.bias)
-        network = Network(family, encoder, pool, head, labels)
+        network = Network(family, encoder, pool, head, labels, earlier)
         _freeze_unused(network, config.image_size)
     except UnknownFamily as fault:
         raise DataError(f"model.backbone {config.backbone}: {fault}") from fault
@@ -162,9 +163,9 @@ def _pretrained(config: ModelConfig) -> tuple[Family, Any]:
         if side % patch:
             raise DataError(f"model.image_size is {side}, no multiple of the patch of {name}, {patch}")
         if config.blocks is not None:
-            if config.blocks > (there := len(encoder.get_submodule(family.blocks))):
+            if config.blocks[-1] > (there := len(encoder.get_submodule(family.blocks))):
                 raise DataError(f"model.blocks is {config.blocks}, {name} has {there}")
-            family.cut(encoder, config.blocks)
+            family.cut(encoder, config.blocks[-1])
         native = encoder.config.image_size if hasattr(encoder.config, "image_size") else None
         if native != side:
             family.resize(encoder, side)
