@@ -17,11 +17,13 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
 
     A patch counts by what its tokens add to the logit, to first order: token times gradient, summed over the token's
     numbers, its positive part summed over the layers. That is HiResCAM (Draelos, Carin, arXiv:2011.08891, 2020) on the
-    patches' tokens, at the last layer and at the entrance of every block's attention, for where the head sees the class
-    token alone the last layer's patches have no gradient. Taken after the block's norm: a norm forgets how long a token
-    is, so that before it token times gradient is zero. It wants nothing of how a family computes attention. The map is
-    upsampled bilinearly to the model's square and divided by the film's maximum, so maps of two films say nothing of
-    which film has more. A film on which no patch raises the logit has an all-zero map.
+    patches' tokens. The layers are those that the head pools, where it sees the patches: what each adds is exact there,
+    and DINOv2's earlier ones add noise (``training/RESULTS.md``); what a class token beside them adds is not shown.
+    Where the head sees the class token alone, those patches have no gradient, and the layers are the entrances of all
+    blocks' attentions, after the block's norm: a norm forgets how long a token is, so that before it token times gradient
+    is zero. Nothing is asked of how a family computes attention. The map is upsampled bilinearly to the model's square and
+    divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
+    raises the logit has an all-zero map.
 
     The network itself is not touched, so that other threads may read films with it meanwhile.
 
@@ -61,10 +63,11 @@ def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
 
 
 def _tokens_of_layers(model: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The logits, and the tokens [B, T, H] that enter each block's attention and leave the last block, in one graph."""
+    """The logits, and the tokens [B, T, H] of the layers that count, all in one graph."""
     twin, layers = _twin(model), list[Tensor]()
-    for block in twin.blocks:
-        block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
+    if model.pool == "cls":
+        for block in twin.blocks:
+            block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
     pooled = twin.layers(inputs)
     return twin.head(twin.pooled(pooled).float()), [*layers, *pooled]
 

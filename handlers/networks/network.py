@@ -103,7 +103,9 @@ _NOTED: ContextVar[list[Tensor]] = ContextVar("noted")
 
 
 def _note(block: nn.Module, _: Any, tokens: Any) -> None:
-    _NOTED.get().append(tokens[0] if isinstance(tokens, tuple) else tokens)
+    noted = _NOTED.get(None)
+    if noted is not None:  # else the encoder runs by itself
+        noted.append(tokens[0] if isinstance(tokens, tuple) else tokens)
 
 
 def width(family: Family, encoder: Any, pool: Pool, earlier: Sequence[int] = ()) -> int:

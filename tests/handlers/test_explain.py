@@ -18,7 +18,8 @@ BRIGHT, DARK = 0, 1
 
 
 def see_marks(model: torch.nn.Module) -> torch.nn.Module:
-    """Sets the weights by hand: bright patches raise label 0 through head 0, dark ones label 1 through head 1.
+    """Sets the weights by hand: bright patches raise label 0 through head 0, dark ones label 1 through head 1; where
+    the head sees the patches' mean, through that as well.
 
     A token's 16 numbers: 0 how bright the patch is, 2 and 3 a constant of patches, 4 and 5 one of the class token
     (so that layer normalisation keeps brightness), 6 and 7 what each head has gathered.
@@ -43,9 +44,9 @@ def see_marks(model: torch.nn.Module) -> torch.nn.Module:
             named("k_proj.weight")[first, 0] = sign
             named("v_proj.weight")[first, 0] = sign
             named("o_proj.weight")[6 + head, first] = 1.0
-            next(weight for name, weight in weights.items() if name.endswith(("classifier.weight", "head.weight")))[
-                head, 6 + head
-            ] = 1.0
+            of_labels = named("classifier.weight")
+            of_labels[head, 6 + head] = 1.0
+            of_labels[head, 16:17] = sign  # of a head that sees the patches' mean, too
     return model.eval()
 
 
