@@ -20,8 +20,8 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     patches' tokens. The layers are those that the head pools, where it sees the patches: what each adds is exact there,
     and DINOv2's earlier ones add noise (``training/RESULTS.md``); what a class token beside them adds is not shown.
     Where the head sees the class token alone, those patches have no gradient, and the layers are the entrances of all
-    blocks' attentions, after the block's norm: a norm forgets how long a token is, so that before it token times gradient
-    is zero. Nothing is asked of how a family computes attention. The map is upsampled bilinearly to the model's square and
+    blocks' attentions, after the block's norm: a norm forgets how long a token is, so before it token times gradient is
+    zero. Nothing is asked of how a family computes attention. The map is upsampled bilinearly to the model's square and
     divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
     raises the logit has an all-zero map.
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from handlers.networks.families import Family, Pool, family_of
@@ -126,12 +126,12 @@ def save_network(network: Network, folder: Path) -> None:
         config.label_names = network.labels  # TimmWrapper's, from which it makes the two above
     config.pool = network.pool
     config.earlier = list(network.earlier)
+    encoder.save_pretrained(folder, max_shard_size="1TB")  # in the hub's names, which differ from those in memory
+    stored = load((folder / WEIGHTS_FILE).read_bytes())
+    tensors = {family.prefix + name.removeprefix(family.prefix): tensor for name, tensor in stored.items()}
+    for name, tensor in network.head.state_dict().items():
+        tensors[f"{family.head}.{name}"] = tensor.detach().cpu().contiguous()
     config.save_pretrained(folder)
-    names = {"encoder": family.prefix, "head": f"{family.head}."}
-    tensors = {}
-    for name, tensor in network.state_dict().items():
-        part, rest = name.split(".", 1)
-        tensors[names[part] + rest] = tensor.detach().cpu().contiguous()
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     if not native:
         (folder / LOADING_FILE).write_text(_how_to_load(network))

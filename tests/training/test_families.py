@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -15,7 +16,7 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.families import FAMILIES, family_of
-from handlers.networks.network import LOADING_FILE, load_network
+from handlers.networks.network import LOADING_FILE, WEIGHTS_FILE, load_network
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Report
@@ -101,6 +102,8 @@ def test_a_checkpoint_opens_in_plain_transformers_or_says_how(
             options = {"interpolate_pos_encoding": True} if model.family.name == "BEiT" else {}
             torch.testing.assert_close(whole(films, **options).logits, logits, rtol=0, atol=1e-6)
             assert [whole.config.id2label[number] for number in range(14)] == list(FINDINGS)
+            whole.save_pretrained(tmp_path / "theirs")
+            assert set(load_file(tmp_path / "theirs" / "model.safetensors")) == set(load_file(folder / WEIGHTS_FILE))
 
 
 @ALL
