@@ -24,7 +24,7 @@ export function forget(key) {
 /** The key; asks where none is known, once for all who wait. Null where the person would rather not. */
 export function askForKey(fault = "") {
   if (knownKey()) return Promise.resolve(knownKey());
-  asking ??= ask(fault).finally(() => { asking = null; });
+  asking ??= ask(fault);
   return asking;
 }
 
@@ -37,7 +37,13 @@ function ask(fault) {
   dialog.showModal();
   input.focus();
   return new Promise((resolve) => {
-    byId("key-cancel").onclick = () => dialog.close();
+    // At once: the dialog's own event comes later, and who asks in between would be told of this dialog's end.
+    const close = () => {
+      dialog.close();
+      asking = null;
+      resolve(knownKey());
+    };
+    byId("key-cancel").onclick = close;
     byId("key-form").onsubmit = async (event) => {
       event.preventDefault();
       const key = input.value.trim();
@@ -49,9 +55,12 @@ function ask(fault) {
         return;
       }
       sessionStorage.setItem(STORED, key);
-      dialog.close();
+      close();
     };
-    dialog.onclose = () => resolve(knownKey());
+    dialog.oncancel = (event) => {  // Escape
+      event.preventDefault();
+      close();
+    };
   });
 }
 
