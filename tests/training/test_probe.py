@@ -24,6 +24,8 @@ from training.train import train
 from workflows.files.text_files import DataError
 
 CPU = torch.device("cpu")
+ALL = np.arange(100)
+"""Of the films of ``films``."""
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +156,17 @@ def test_features_are_computed_once_and_anew_for_what_changed(
     monkeypatch.setattr(
         Vit, "features", lambda self, of, busy=False: computed.append(len(of)) or original(self, of, busy)
     )
-    np.testing.assert_allclose(load_features(checkpoint, vit, films, cache), expected, atol=1e-5)
+    np.testing.assert_allclose(load_features(checkpoint, vit, films, ALL, cache), expected, atol=1e-5)
     assert sum(computed) == 100
-    np.testing.assert_allclose(load_features(checkpoint, vit, films[::-1], cache), expected[::-1], atol=1e-5)
+    np.testing.assert_allclose(load_features(checkpoint, vit, films, ALL[::-1], cache), expected[::-1], atol=1e-5)
     assert sum(computed) == 100
+    mirrored = load_features(checkpoint, vit, films, ALL[:9], cache, mirrored=True)
+    np.testing.assert_allclose(mirrored, original(vit, films[:9, :, ::-1]), atol=1e-5)
+    assert sum(computed) == 109
     changed = films.copy()
     changed[7] = 255 - changed[7]
-    found = load_features(checkpoint, vit, changed, cache)
-    assert sum(computed) == 101
+    found = load_features(checkpoint, vit, changed, ALL, cache)
+    assert sum(computed) == 110
     np.testing.assert_allclose(found[7], original(vit, changed[7:8])[0], atol=1e-5)
     np.testing.assert_allclose(np.delete(found, 7, 0), np.delete(expected, 7, 0), atol=1e-5)
 
@@ -172,31 +177,31 @@ def test_a_kill_between_two_writes_costs_the_rows_that_were_not_finished(
 ) -> None:
     """Whatever was cut off either file, in bytes."""
     vit, cache = Vit(checkpoint, CPU), tmp_path / "cache"
-    expected = load_features(checkpoint, vit, films, cache)
+    expected = load_features(checkpoint, vit, films, ALL, cache)
     (folder,) = cache.iterdir()
     for name, lost in ((ROWS, rows), (INDEX, lines)):
         path = folder / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size - lost])
-    np.testing.assert_allclose(load_features(checkpoint, vit, films, cache), expected, atol=1e-5)
+    np.testing.assert_allclose(load_features(checkpoint, vit, films, ALL, cache), expected, atol=1e-5)
     assert (folder / ROWS).stat().st_size == expected.nbytes
     assert len((folder / INDEX).read_text().split()) == len(films)
 
 
 def test_another_encoder_s_features_are_never_taken(checkpoint: Path, films: np.ndarray, tmp_path: Path) -> None:
     vit, cache = Vit(checkpoint, CPU), tmp_path / "cache"
-    load_features(checkpoint, vit, films[:4], cache)
+    load_features(checkpoint, vit, films, ALL[:4], cache)
     other = tmp_path / "other"
     config = ModelConfig(backbone=str(checkpoint), image_size=SIDE, pool="cls")
     save_checkpoint(build_model(config, ["Finding"]), config, other)
-    assert load_features(other, Vit(other, CPU), films[:4], cache).shape == (4, 32)
+    assert load_features(other, Vit(other, CPU), films, ALL[:4], cache).shape == (4, 32)
     assert len(list(cache.iterdir())) == 2
     half = Vit(checkpoint, CPU, torch.bfloat16)
-    load_features(checkpoint, half, films[:4], cache)
+    load_features(checkpoint, half, films, ALL[:4], cache)
     assert len(list(cache.iterdir())) == 3
     (origin,) = (path for path in cache.glob(f"*/{ORIGIN}") if "bfloat16" in path.read_text())
     origin.write_text(json.dumps({"encoder": "0" * 64, "precision": "bfloat16"}))
     with pytest.raises(DataError, match=rf"{origin}: these features are of .*0000.* Delete the folder: it is a cache"):
-        load_features(checkpoint, half, films[:4], cache)
+        load_features(checkpoint, half, films, ALL[:4], cache)
 
 
 def test_fine_tuning_starts_from_a_probe(probe_config, tiny_config, tmp_path: Path) -> None:

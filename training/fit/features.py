@@ -8,7 +8,6 @@ before its lines, so that a kill leaves whole rows; what has no line is cut off 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,18 @@ DIGITS = 64
 """Of a sha256 as text."""
 
 
-def load_features(checkpoint: Path, vit: Vit, pixels: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
-    """[N, S, S] uint8 -> [N, W] float32, row for row; only films that no earlier call has seen are computed.
+def load_features(
+    checkpoint: Path, vit: Vit, pixels: NDArray[np.uint8], rows: NDArray[np.int64], cache: Path, mirrored: bool = False
+) -> NDArray[np.float32]:
+    """[N, S, S] uint8 -> [len(rows), W] float32; only films that no earlier call has seen are computed.
 
     Args:
         checkpoint: folder of ``vit``.
         vit: computes them, as it does when it is served.
-        pixels: of the films.
+        pixels: of all films, memory-mapped: they need not fit into memory.
+        rows: the films that are wanted, in this order.
         cache: folder of all caches.
+        mirrored: their mirror images instead.
 
     Raises:
         DataError: the cache says that it is another encoder's.
@@ -43,16 +46,17 @@ def load_features(checkpoint: Path, vit: Vit, pixels: NDArray[np.uint8], cache: 
     origin = {"encoder": encoder_sha256(checkpoint), "precision": str(vit.dtype).removeprefix("torch.")}
     name = hashlib.sha256(json.dumps(origin).encode()).hexdigest()[:12]
     folder = cache / f"features-{name}"
-    wanted = [hashlib.sha256(film.tobytes()).hexdigest() for film in pixels]
+    films = pixels[:, :, ::-1] if mirrored else pixels
+    wanted = {row: hashlib.sha256(films[row].tobytes()).hexdigest() for row in rows.tolist()}
     with held(folder, "computes features"):
         _check_origin(folder, origin)
-        rows = _known(folder, vit.width)
-        missing = [place for place, key in enumerate(wanted) if key not in rows]
+        known = _known(folder, vit.width)
+        missing = [row for row, key in wanted.items() if key not in known]
         if missing:
-            _compute(folder, vit, pixels, missing, wanted)
-            rows = _known(folder, vit.width)
+            _compute(folder, vit, films, missing, wanted)
+            known = _known(folder, vit.width)
     stored = np.memmap(folder / ROWS, np.float32, "r").reshape(-1, vit.width)
-    return np.asarray(stored[[rows[key] for key in wanted]])
+    return np.asarray(stored[[known[wanted[row]] for row in rows.tolist()]])
 
 
 def _check_origin(folder: Path, origin: dict[str, str]) -> None:
@@ -74,18 +78,11 @@ def _known(folder: Path, width: int) -> dict[str, int]:
     return {key: row for row, key in enumerate(index.read_text().split())}
 
 
-def _compute(folder: Path, vit: Vit, pixels: NDArray[np.uint8], missing: list[int], wanted: list[str]) -> None:
-    with naming(folder), (folder / ROWS).open("ab") as rows, (folder / INDEX).open("a") as index:
-        for places in _batches(missing):
-            features = vit.features(pixels[places], busy=True)
-            rows.write(features.tobytes())
-            rows.flush()
-            index.write("".join(f"{wanted[place]}\n" for place in places))
+def _compute(folder: Path, vit: Vit, films: NDArray[np.uint8], missing: list[int], wanted: dict[int, str]) -> None:
+    with naming(folder), (folder / ROWS).open("ab") as features, (folder / INDEX).open("a") as index:
+        for start in tqdm(range(0, len(missing), BATCH), "features", unit="batch", disable=None):
+            rows = missing[start : start + BATCH]
+            features.write(vit.features(films[rows], busy=True).tobytes())
+            features.flush()
+            index.write("".join(f"{wanted[row]}\n" for row in rows))
             index.flush()
-
-
-def _batches(places: list[int]) -> Iterator[list[int]]:
-    with tqdm(total=len(places), desc="features", unit="film", disable=None) as bar:
-        for start in range(0, len(places), BATCH):
-            yield places[start : start + BATCH]
-            bar.update(len(places[start : start + BATCH]))

@@ -1,5 +1,6 @@
 """A stage's network as training begins with it: an encoder of any family, dropout and a new linear head."""
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,9 @@ def with_statistics(config: ModelConfig) -> ModelConfig:
     """``config`` with a mean and a standard deviation, where it names none: the backbone's own, or ImageNet's."""
     mean, std = list(IMAGENET_MEAN), list(IMAGENET_STD)
     if config.sizes is None and None in (config.mean, config.std):
-        try:
+        with suppress(OSError, ValueError, AttributeError):  # it has no preprocessor_config.json
             own = AutoImageProcessor.from_pretrained(config.backbone)
             mean, std = list(own.image_mean), list(own.image_std)
-        except (OSError, ValueError, AttributeError):
-            pass  # a backbone without a preprocessor_config.json
     return replace(config, mean=config.mean or mean, std=config.std or std)
 
 

@@ -77,9 +77,9 @@ def fit_probe(
         save_checkpoint(network, config.model, folder)
         device = serving_device()
         vit = Vit(folder, device, serving_dtype(device, "bfloat16" if config.precision == "bf16" else "float32"))
-        learned, judged = (load_features(folder, vit, pixels[rows], cache) for rows in (train, validation))
+        learned, judged = (load_features(folder, vit, pixels, rows, cache) for rows in (train, validation))
         if probe.flip:
-            mirrored = load_features(folder, vit, pixels[train][:, :, ::-1], cache)
+            mirrored = load_features(folder, vit, pixels, train, cache, mirrored=True)
             learned, truth = np.concatenate([learned, mirrored]), np.concatenate([truth, truth])
     scaler = StandardScaler().fit(learned)
     learned, judged = scaler.transform(learned), scaler.transform(judged)
