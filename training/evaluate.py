@@ -6,7 +6,7 @@
 
 Reads ``binary/checkpoint`` and ``disease/checkpoint`` of the run, writes beside them ``thresholds.json``,
 ``evaluation.json``, ``evaluation.txt`` (the printed table) and ``predictions.csv`` (the test list's). With ``--data``
-the same go into ``RUN/external/NAME/``, the run's own stay, and nothing is chosen or fitted: ``training.external``.
+the same go into ``RUN/external/NAME/``, the run's own stay, and nothing is chosen or fitted.
 """
 
 import argparse
