@@ -1,6 +1,7 @@
 """Where on a film a label's evidence lies: gradient-weighted tokens of a trained network."""
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,12 @@ from handlers.networks.vit import Vit
 
 
 def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-    """[B, S, S] uint8 -> [B, S, S] float32 in [0, 1]: what on each film raises the label's logit.
+    """[B, S, S] uint8 -> [B, S, S] float32: ``relevances`` of one label."""
+    return relevances(vit, pixels, [label])[0]
+
+
+def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> NDArray[np.float32]:
+    """[B, S, S] uint8 -> [L, B, S, S] float32 in [0, 1]: what on each film raises each label's logit.
 
     A patch counts by what its tokens add to the logit, to first order: token times gradient, summed over the token's
     numbers, its positive part summed over the layers. That is HiResCAM (Draelos, Carin, arXiv:2011.08891, 2020) on the
@@ -25,12 +31,15 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
     raises the logit has an all-zero map.
 
+    The films go through the network once, and the gradients of all labels come back through it together, as a batch
+    (Jacobian by vmap): a ViT-B/16 takes some 100 MB for a film and 14 labels.
+
     The network itself is not touched, so that other threads may read films with it meanwhile.
 
     Args:
         vit: the network.
         pixels: films of the model's own size.
-        label: column of ``vit.logits``.
+        labels: columns of ``vit.logits``.
 
     Raises:
         ValueError: the films have another size, or the model no such label.
@@ -38,26 +47,31 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     side = vit.image_size
     if pixels.ndim != 3 or pixels.shape[1:] != (side, side):
         raise ValueError(f"films are {pixels.shape}, the model reads [B, {side}, {side}]")
-    if not 0 <= label < len(vit.model.labels):
-        raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
+    for label in labels:
+        if not 0 <= label < len(vit.model.labels):
+            raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched gradients off
         # requires_grad: so that there are gradients to ask for where the weights are frozen
         inputs = vit.inputs(pixels).requires_grad_()
         logits, layers = _tokens_of_layers(vit.model, inputs)
         # The films of a batch do not meet in the network: the sum's gradient is each film's own.
-        gradients = torch.autograd.grad(logits[:, label].sum(), layers)
+        asked = logits[:, list(labels)].sum(dim=0)
+        each = torch.eye(len(labels), device=vit.device)
+        gradients = torch.autograd.grad(asked, layers, each, is_grads_batched=True)
     before = vit.model.family.before_patches(vit.model.encoder)
-    shares = _patch_shares([tokens.detach()[:, before:] for tokens in layers], [one[:, before:] for one in gradients])
-    grid = round(shares.shape[1] ** 0.5)
-    maps = interpolate(shares.view(-1, 1, grid, grid), size=(side, side), mode="bilinear")[:, 0]
-    highest = maps.amax(dim=(1, 2), keepdim=True)
+    tokens = [of_layer.detach()[None, :, before:] for of_layer in layers]
+    shares = _patch_shares(tokens, [of_layer[:, :, before:] for of_layer in gradients])
+    grid = round(shares.shape[2] ** 0.5)
+    maps = interpolate(shares.reshape(-1, 1, grid, grid), size=(side, side), mode="bilinear")
+    maps = maps.view(len(labels), len(pixels), side, side)
+    highest = maps.amax(dim=(2, 3), keepdim=True)
     return torch.where(highest > 0, maps / highest, 0.0).cpu().numpy()
 
 
 def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
-    """Tokens and their gradients, [B, P, H] a layer -> [B, P] float32, not negative."""
+    """Tokens and their gradients, [..., P, H] a layer -> [..., P] float32, not negative."""
     products = [
-        (token.float() * gradient.float()).sum(dim=2) for token, gradient in zip(tokens, gradients, strict=True)
+        (token.float() * gradient.float()).sum(dim=-1) for token, gradient in zip(tokens, gradients, strict=True)
     ]
     return torch.stack(products).clamp(min=0).sum(dim=0)
 
