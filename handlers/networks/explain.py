@@ -1,15 +1,17 @@
 """Where on a film a label's evidence lies: gradient-weighted tokens of a trained network."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import interpolate
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, linear
 
 from handlers.networks.network import Network
+from handlers.networks.onednn import Bfloat16Linear, OneDnnLinear, RoundedLinear
 from handlers.networks.vit import Vit
 
 
@@ -31,8 +33,9 @@ def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> ND
     divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
     raises the logit has an all-zero map.
 
-    The films go through the network once, and the gradients of all labels come back through it together, as a batch
-    (Jacobian by vmap): a ViT-B/16 takes some 100 MB for a film and 14 labels.
+    All labels have one pass: a batch holds a film once for each label, and its matrix products, which are the same,
+    are computed once (``_Once``); then each copy's gradient comes back from a label of its own. A ViT-B/16 takes some
+    400 MB for a film and 14 labels.
 
     The network itself is not touched, so that other threads may read films with it meanwhile.
 
@@ -51,35 +54,36 @@ def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> ND
         if not 0 <= label < len(vit.model.labels):
             raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched gradients off
+        copies = np.repeat(pixels, len(labels), axis=0)  # a film's stand side by side
         # requires_grad: so that there are gradients to ask for where the weights are frozen
-        inputs = vit.inputs(pixels).requires_grad_()
-        logits, layers = _tokens_of_layers(vit.model, inputs)
+        inputs = vit.inputs(copies).requires_grad_()
+        twin = _twin(vit.model)
+        _multiply_once(twin.encoder, len(labels))
+        logits, layers = _tokens_of_layers(twin, inputs)
         # The films of a batch do not meet in the network: the sum's gradient is each film's own.
-        asked = logits[:, list(labels)].sum(dim=0)
-        each = torch.eye(len(labels), device=vit.device)
-        gradients = torch.autograd.grad(asked, layers, each, is_grads_batched=True)
+        own = torch.arange(len(copies), device=vit.device), torch.tensor(list(labels) * len(pixels), device=vit.device)
+        gradients = torch.autograd.grad(logits[own].sum(), layers)
     before = vit.model.family.before_patches(vit.model.encoder)
-    tokens = [of_layer.detach()[None, :, before:] for of_layer in layers]
-    shares = _patch_shares(tokens, [of_layer[:, :, before:] for of_layer in gradients])
-    grid = round(shares.shape[2] ** 0.5)
-    maps = interpolate(shares.reshape(-1, 1, grid, grid), size=(side, side), mode="bilinear")
-    maps = maps.view(len(labels), len(pixels), side, side)
-    highest = maps.amax(dim=(2, 3), keepdim=True)
-    return torch.where(highest > 0, maps / highest, 0.0).cpu().numpy()
+    shares = _patch_shares([tokens.detach()[:, before:] for tokens in layers], [one[:, before:] for one in gradients])
+    grid = round(shares.shape[1] ** 0.5)
+    maps = interpolate(shares.view(-1, 1, grid, grid), size=(side, side), mode="bilinear")[:, 0]
+    highest = maps.amax(dim=(1, 2), keepdim=True)
+    maps = torch.where(highest > 0, maps / highest, 0.0).view(len(pixels), len(labels), side, side)
+    return maps.transpose(0, 1).cpu().numpy()
 
 
 def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
-    """Tokens and their gradients, [..., P, H] a layer -> [..., P] float32, not negative."""
+    """Tokens and their gradients, [B, P, H] a layer -> [B, P] float32, not negative."""
     products = [
-        (token.float() * gradient.float()).sum(dim=-1) for token, gradient in zip(tokens, gradients, strict=True)
+        (token.float() * gradient.float()).sum(dim=2) for token, gradient in zip(tokens, gradients, strict=True)
     ]
     return torch.stack(products).clamp(min=0).sum(dim=0)
 
 
-def _tokens_of_layers(model: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _tokens_of_layers(twin: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The logits, and the tokens [B, T, H] of the layers that count, all in one graph."""
-    twin, layers = _twin(model), list[Tensor]()
-    if model.pool == "cls":
+    layers: list[Tensor] = []
+    if twin.pool == "cls":
         for block in twin.blocks:
             block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
     pooled = twin.layers(inputs)
@@ -90,3 +94,41 @@ def _twin(model: Network) -> Network:
     """The same parameters in modules of its own: hooks on ``model`` would see what other threads read with it."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
+
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class _Once(torch.autograd.Function):
+    """A Linear on a batch that holds each film several times: the product of one copy, the gradient of every one.
+
+    No gradient of the weights is given.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, module: "_OnceLinear") -> Tensor:
+        ctx.weight, ctx.product, ctx.dtype = module.weight, module.product, input.dtype
+        once = module.product(input[:: module.copies], module.weight, module.bias).to(module.returns)
+        return once[:, None].expand(-1, module.copies, *once.shape[1:]).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.product(gradients[0].contiguous(), ctx.weight.t().contiguous(), None).to(ctx.dtype), None
+
+
+class _OnceLinear(nn.Linear):
+    product: Product
+    copies: int
+    returns: torch.dtype
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _Once.apply(input, self)
+
+
+def _multiply_once(encoder: nn.Module, copies: int) -> None:
+    """Turns a twin's Linears, of any kind, into these."""
+    for module in encoder.modules():
+        if type(module) in (nn.Linear, OneDnnLinear, Bfloat16Linear, RoundedLinear):
+            module.product, module.copies = getattr(type(module), "product", linear), copies
+            module.returns = getattr(module, "returns", torch.float32)
+            module.__class__ = _OnceLinear

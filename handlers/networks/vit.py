@@ -64,7 +64,8 @@ class Vit:
         if dtype == torch.bfloat16:
             # The head stays in float32: between -4 and 4 bfloat16 has some thousand values, logits would tie, and no
             # threshold could part them.
-            compute_in_bfloat16(self.model.encoder, is_native(device))
+            between = torch.float32 if self.model.family.float32_between else torch.bfloat16
+            compute_in_bfloat16(self.model.encoder, is_native(device), between)
         if device.type == "cpu":
             compute_by_onednn(self.model)
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())

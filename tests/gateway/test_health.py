@@ -44,7 +44,7 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
     assert gateway.state()["precision"] == {"binary": "bfloat16", "disease": "bfloat16"}
     series = 'cxr_gateway_model{precision="bfloat16",stage="disease",version="2.0.0+synthetic.bfloat16"}'
     assert (gateway.metric(series), gateway.metric("cxr_gateway_model")) == (1, 2)
-    assert [line["precision"] for line in gateway.log if line["event"] == "models"] == [
+    assert [line["precision"] for line in gateway.log if line.get("event") == "models"] == [
         {"binary": precision, "disease": precision} for precision in ("float32", "bfloat16")
     ]
     assert gateway.stop() == 0

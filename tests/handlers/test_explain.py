@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
-from handlers.networks.explain import _patch_shares, _tokens_of_layers, relevance, relevances
+from handlers.networks.explain import _patch_shares, _tokens_of_layers, _twin, relevance, relevances
 from handlers.networks.vit import Vit
 
 GRID = 6
@@ -106,7 +106,7 @@ def test_a_film_has_the_same_heatmap_alone_as_in_a_batch(tmp_path: Path) -> None
 def one_by_one(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
     """The reference: a pass and a gradient of its own for each label, through the network's own Linears."""
     inputs = vit.inputs(pixels).requires_grad_()
-    logits, layers = _tokens_of_layers(vit.model, inputs)
+    logits, layers = _tokens_of_layers(_twin(vit.model), inputs)
     gradients = torch.autograd.grad(logits[:, label].sum(), layers)
     before = vit.model.family.before_patches(vit.model.encoder)
     shares = _patch_shares([one.detach()[:, before:] for one in layers], [one[:, before:] for one in gradients])
