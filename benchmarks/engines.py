@@ -28,11 +28,13 @@ class Engine(ABC):
     name: as in the results.
     needs: packages without which it is left out.
     dtypes: precisions that it has on a CPU.
+    slow: whether loading takes a minute; it then has its turn in the served precision alone, at one size of batch.
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
+    slow: ClassVar[bool] = False
 
     def missing(self) -> str | None:
         """Why it cannot be tried; None where it can."""
@@ -56,7 +58,7 @@ class Eager(Engine):
 class Compiled(Engine):
     """torch.compile with frozen weights. It wants a C++ compiler on a CPU."""
 
-    name = "torch.compile"
+    name, slow = "torch.compile", True
 
     def load(self, vit: Vit, batch: int, threads: int, streams: int) -> Run:
         from torch._inductor import config

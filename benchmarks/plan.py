@@ -67,7 +67,7 @@ FULL = Plan(
         Cell("small", 50, "png", 8, 4.0, arms=("ours_workflow", "litserve")),
         Cell("small", 50, "png", None, 4.0, arms=OURS),
         Cell("small", 50, "jpeg", 32, 5.0, arms=("ours_workflow", *RIVALS)),
-        Cell("base", 50, "png", 32, 15.0, rounds=2, arms=EVERY),
+        Cell("base", 50, "png", 32, 12.0, rounds=2, arms=EVERY),
         Cell("base", 50, "png", 1, 8.0, arms=OURS),
         Cell("base", 50, "dicom", 32, 15.0, arms=BOUNDED),
         Cell("base", 0, "png", 32, 8.0, arms=WORKFLOW),

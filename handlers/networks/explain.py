@@ -113,7 +113,12 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.product(gradients[0].contiguous(), ctx.weight.t().contiguous(), None).to(ctx.dtype), None
+        gradient, weight = gradients[0], ctx.weight.t().contiguous()
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        reached = rows.abs().amax(dim=1) > 0  # in the last block the class token alone, where the head sees no other
+        result = gradient.new_zeros(len(rows), len(weight), dtype=ctx.dtype)
+        result[reached] = ctx.product(rows[reached], weight, None).to(ctx.dtype)
+        return result.view(*gradient.shape[:-1], -1), None
 
 
 class _OnceLinear(nn.Linear):
