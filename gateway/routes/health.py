@@ -45,7 +45,7 @@ class Health:
             ready=self._supervisor.ready and not self._admission.closed,
             torchserve=self._supervisor.state,
             workflow=self._active.name(),
-            precision=models and models.precisions,
+            precision=models.precisions if models else None,
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,
             draining=self._admission.closed,

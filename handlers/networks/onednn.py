@@ -69,6 +69,7 @@ def compute_in_bfloat16(model: nn.Module, native: bool, returns: torch.dtype = t
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = Bfloat16Linear if native else RoundedLinear
+            assert isinstance(module, Bfloat16Linear)
             module.returns = returns
             for parameter in module.parameters():
                 parameter.data = parameter.data.to(torch.bfloat16)

@@ -102,7 +102,7 @@ def is_native(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 by instructions of its own: AMX, AVX512_BF16, ARM's, or the GPU's."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = getattr(torch.cpu, "get_capabilities", dict)()
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(has.get("amx_bf16") or has.get("avx512_bf16") or has.get("bf16"))
 
 
