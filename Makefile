@@ -15,7 +15,7 @@ BIN    := .venv/bin
 RUN    := runs/$(notdir $(patsubst %/,%,$(DATA)))-$(basename $(notdir $(CONFIG)))
 # What model_store holds, "RUN PRECISION", and the precision that this RUN is packed in: as told, else as it was.
 PACKED := $(file <model_store/packed)
-SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),float32)
+SERVED_IN := $(or $(PRECISION),$(if $(filter $(RUN),$(PACKED)),$(word 2,$(PACKED))),auto)
 # Code, by what it makes: pixels, a run, drawn films, an evaluation, archives.
 reader  := handlers/decoding/*.py handlers/refusals.py
 trainer := training/train.py training/fit/*.py training/data/*.py training/data/layouts/*.py
@@ -95,7 +95,16 @@ stop:  ## let the gateway answer what it has taken, then stop it and TorchServe
 soak: .venv/installed  ## 15 minutes at 80% load through a gateway of its own: no growth in threads, memory, open files
 	SOAK_SECONDS=900 $(BIN)/python -m pytest -s tests/live/test_soak.py
 
+# The peers' environment sees the project's packages and adds its own; without it their ratios are null.
+.venv-peers/installed: pyproject.toml .venv/installed
+	$(BIN)/python -m venv --without-pip .venv-peers
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")' > .venv-peers/requirements.txt
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --progress-bar off -q -c requirements.lock -r .venv-peers/requirements.txt
+	touch $@
+
 bench: .venv/installed  ## serving and training against the hardware's limit, into benchmarks/results/ (QUICK=1: minutes)
+	@$(MAKE) --no-print-directory .venv-peers/installed || echo "warning: without the peers: their ratios are null" >&2
 	$(BIN)/python -m benchmarks.serving $(if $(QUICK),--quick)
 	$(BIN)/python benchmarks/training.py $(if $(QUICK),--quick)
 

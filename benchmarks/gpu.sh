@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serving and training on a GPU, unattended: no network, no server, no Java. Some 6 minutes.
+# Serving and training on a GPU, unattended: no network, no server, no Java. Some 8 minutes.
 #
 #   benchmarks/gpu.sh [RESULTS]            # PYTHON names the interpreter; QUICK=1: small models, a CPU will do
 #
@@ -8,7 +8,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
-RESULTS=${1:-benchmarks/results}
+RESULTS=${1:-benchmarks/results${QUICK:+/quick}}
 QUICK=${QUICK:+--quick}
 export HF_HUB_OFFLINE=1 PYTHONPATH=$PWD
 mkdir -p "$RESULTS"

@@ -1,4 +1,4 @@
-"""The hardware's limit: both stages in process, films decoded already, no server.
+"""The hardware's limit: both stages in process, films decoded already, no server, by the fastest engine that is here.
 
 Everything here runs in one child process of the benchmark's (its threads and its memory are nobody else's), through
 the module's functions, which keep the loaded networks between calls.
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.engines import ENGINES, Eager, Run
 from handlers.calibration import UNCALIBRATED, calibrated
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDING
 from handlers.message import pack, unpack
 from handlers.metadata import Metadata
-from handlers.networks.vit import Vit, serving_device, serving_dtype
+from handlers.networks.precision import choose
+from handlers.networks.vit import Vit, serving_device
 from handlers.reading import Naming, Screening
 
-TOLERANCE = 0.005
-"""How far a faster precision may move a probability."""
+ROUNDING = 1e-3
+"""How far an engine's probability may be from torch's in the same precision, for the two to be the same network's; of
+random weights in bfloat16 ``ROUNDING_BFLOAT16``."""
+ROUNDING_BFLOAT16 = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Setting:
     batch: int
     dtype: str
     threads: int
+    engine: str = Eager.name
 
     @property
     def streams(self) -> int:
@@ -50,10 +55,24 @@ Films = NDArray[np.uint8]
 
 
 @torch.inference_mode()
-def forward(vit: Vit, films: Films) -> NDArray[np.float32]:
+def forward(vit: Vit, films: Films, run: Run | None = None) -> NDArray[np.float32]:
     """[B, S, S] -> [B, L] by the network alone, on as many threads as torch has been told."""
-    logits = vit.model(vit.inputs(films)).float().cpu().numpy()
+    inputs = vit.inputs(films)
+    logits = run(inputs) if run else vit.model(inputs).float().cpu().numpy()
     return calibrated(logits, [UNCALIBRATED] * logits.shape[1])
+
+
+@cache
+def _run(vit: Vit, setting: Setting) -> Run:
+    return ENGINES[setting.engine].load(vit, setting.batch, setting.threads, setting.streams)
+
+
+def padded(vit: Vit, films: Films, setting: Setting) -> NDArray[np.float32]:
+    """``forward`` by the setting's engine; those that want one size of batch get it, filled up with the last film."""
+    if setting.engine == Eager.name:
+        return forward(vit, films)
+    whole = np.take(films, range(setting.batch), axis=0, mode="clip")
+    return forward(vit, whole, _run(vit, setting))[: len(films)]
 
 
 @cache
@@ -79,23 +98,29 @@ def probabilities(share: Path, pixels: Films, dtype: str = "float32") -> NDArray
     return calibrated(logits, [UNCALIBRATED] * logits.shape[1])
 
 
-def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -> dict[str, Any]:
-    """The best batch size, dtype and thread count of stage 1.
+def search(
+    share: Path, pixels: Films, batches: Sequence[int], seconds: float, engines: Sequence[str]
+) -> dict[str, Any]:
+    """The best engine, batch size, dtype and thread count of stage 1.
+
+    Batches and threads are chosen with torch as it comes; then the other engines have their turn at what it chose, and
+    at that batch doubled.
 
     Returns:
-        ``float32`` and ``best``: settings; ``best`` is bfloat16 only where the tolerance allows it or the handlers
-        serve in it, so that like is compared with like. ``tried``: films per second of each. ``bfloat16_difference``:
-        the largest over films and labels.
+        ``float32`` and ``best``: settings; ``best`` is bfloat16 only where the handlers serve in it, so that like is
+        compared with like. ``tried``: films per second of each. ``bfloat16_difference``: the largest over films and
+        labels. ``engines``: of each that was asked for its best rate by dtype, or why it has none.
     """
     cores = os.cpu_count() or 1
     exact, coarse = (probabilities(share, pixels[:16], dtype) for dtype in ("float32", "bfloat16"))
     difference = float(np.abs(exact - coarse).max())
-    allowed = difference < TOLERANCE or served_dtype() == "bfloat16"
-    dtypes = ["float32", "bfloat16"] if allowed else ["float32"]
+    dtypes = ["float32", "bfloat16"] if served_dtype(share) == "bfloat16" else ["float32"]
     tried: list[dict[str, Any]] = []
 
     def rate(setting: Setting) -> float:
-        found = _rate(setting, vits(share, setting.dtype)[0], pixels, seconds)
+        vit = vits(share, setting.dtype)[0]
+        padded(vit, pixels[: setting.batch], setting)  # an engine is loaded before the clock runs
+        found = _rate(setting, vit, pixels, seconds)
         tried.append({**asdict(setting), "stage_1_films_per_second": round(found, 2)})
         return found
 
@@ -104,13 +129,46 @@ def search(share: Path, pixels: Films, batches: Sequence[int], seconds: float) -
     for dtype in dtypes:
         settings = itertools.starmap(Setting, itertools.product(batches, [dtype], threads))
         best[dtype] = max(((rate(one), one) for one in settings), key=lambda pair: pair[0])
+    found: dict[str, Any] = {Eager.name: {dtype: round(rate_, 2) for dtype, (rate_, _) in best.items()}}
+    for name in [name for name in engines if name != Eager.name]:
+        engine = ENGINES[name]
+        found[name] = engine.missing() or {}
+        for dtype in [] if engine.missing() else [dtype for dtype in best if dtype in engine.dtypes]:
+            if engine.slow and dtype != dtypes[-1]:
+                continue
+            chosen = best[dtype][1]
+            batches = {chosen.batch} if engine.slow else {chosen.batch, 2 * chosen.batch}
+            settings = [replace(chosen, batch=batch, engine=name) for batch in sorted(batches)]
+            try:
+                check_engine(share, pixels, settings[0])
+                turns = [(rate(one), one) for one in settings]
+            except Exception as fault:  # of a library that is not ours
+                found[name][dtype] = repr(fault)[:300]
+                continue
+            found[name][dtype] = round(max(rate_ for rate_, _ in turns), 2)
+            best[dtype] = max([best[dtype], *turns], key=lambda pair: pair[0])
     fastest = max(best.values(), key=lambda pair: pair[0])[1]
-    return {"float32": best["float32"][1], "best": fastest, "tried": tried, "bfloat16_difference": difference}
+    return {
+        "float32": best["float32"][1],
+        "best": fastest,
+        "tried": tried,
+        "engines": found,
+        "bfloat16_difference": difference,
+    }
+
+
+def check_engine(share: Path, pixels: Films, setting: Setting) -> None:
+    """Raises ValueError where the setting's engine says another thing of films than torch in the same precision."""
+    vit, films = vits(share, setting.dtype)[0], pixels[: setting.batch]
+    apart = float(np.abs(padded(vit, films, setting) - forward(vit, films)).max())
+    allowed = ROUNDING if setting.dtype == "float32" else ROUNDING_BFLOAT16
+    if apart > allowed:
+        raise ValueError(f"its probabilities are {apart:.4f} from torch's")
 
 
 def _rate(setting: Setting, vit: Vit, pixels: Films, seconds: float) -> float:
     def stream() -> Steps:
-        return lambda films: forward(vit, films), lambda: None
+        return lambda films: padded(vit, films, setting), lambda: None
 
     return _in_streams(setting, pixels, seconds, stream)[0]
 
@@ -124,11 +182,11 @@ def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: floa
         waiting: list[NDArray[np.uint8]] = []
 
         def name(number: int) -> None:
-            forward(disease, np.stack(waiting[:number]))
+            padded(disease, np.stack(waiting[:number]), setting)
             del waiting[:number]
 
         def both(films: Films) -> None:
-            chosen = films[forward(binary, films)[:, 0] >= threshold]
+            chosen = films[padded(binary, films, setting)[:, 0] >= threshold]
             waiting.extend(chosen)
             for _ in chosen:
                 next(routed)
@@ -137,6 +195,8 @@ def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: floa
 
         return both, lambda: name(len(waiting)) if waiting else None
 
+    for vit in (binary, disease):
+        padded(vit, pixels[: setting.batch], setting)  # an engine is loaded before the clock runs
     spent = time.process_time()
     rate, films = _in_streams(setting, pixels, seconds, stream)
     return {
@@ -226,6 +286,7 @@ def hop_bytes(share: Path, films: Sequence[bytes]) -> dict[str, int]:
     }
 
 
-def served_dtype() -> str:
-    """The precision that the handlers choose on this machine."""
-    return str(serving_dtype(serving_device())).removeprefix("torch.")
+def served_dtype(share: Path) -> str:
+    """The precision that the handlers choose for these archives on this machine."""
+    metadata = Metadata.read(share / "binary")
+    return choose(metadata.precision, metadata.bfloat16, serving_device()).precision

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
+from handlers.networks.precision import Precision
 from handlers.networks.vit import PREPROCESSOR_FILE, Vit
 from training.fit.config import ModelConfig, SizesConfig
 from training.fit.model import build_model, save_checkpoint
@@ -37,12 +38,15 @@ class Pair:
 
     Attributes:
         folder: holds ``binary/`` and ``disease/``.
-        probabilities: [N, 15] float32: p(finding) and the 14, stage 2 run on every film.
+        probabilities: [N, 15] float32: p(finding) and the 14, stage 2 run on every film, in float32.
+        precision: of the archives. Random weights cannot say what bfloat16 changes of trained ones: their films lie
+            closer together, and rounding moves a probability ten times as far.
     """
 
     name: str
     folder: Path
     probabilities: NDArray[np.float32]
+    precision: Precision = "float32"
 
     def threshold(self, share: int) -> float:
         """The gate that lets ``share`` (0, 50 or 100) percent of the films through.
@@ -73,12 +77,12 @@ class Pair:
             (folder / stage).mkdir(parents=True)
             for name in ("config.json", "model.safetensors", PREPROCESSOR_FILE):
                 (folder / stage / name).symlink_to((self.folder / stage / name).resolve())
-            text = metadata(self.folder, stage, thresholds).model_dump_json(indent=2)
+            text = metadata(self.folder, stage, thresholds, self.precision).model_dump_json(indent=2)
             (folder / stage / METADATA_FILE).write_text(text)
         return folder
 
 
-def make_pair(name: str, folder: Path, pixels: NDArray[np.uint8]) -> Pair:
+def make_pair(name: str, folder: Path, pixels: NDArray[np.uint8], precision: Precision = "float32") -> Pair:
     """Draws the weights and scales the heads on ``pixels``, [N, 224, 224]."""
     torch.manual_seed(0)
     config = ModelConfig(sizes=SIZES[name], image_size=IMAGE_SIZE)
@@ -97,10 +101,10 @@ def make_pair(name: str, folder: Path, pixels: NDArray[np.uint8]) -> Pair:
             head.bias.copy_(torch.from_numpy((torch.zeros(1).numpy() - mean) * scale))
         save_checkpoint(model, config, folder / stage)
         columns.append(1.0 / (1.0 + np.exp(-(logits - mean) * scale)))
-    return Pair(name, folder, np.concatenate(columns, axis=1).astype(np.float32))
+    return Pair(name, folder, np.concatenate(columns, axis=1).astype(np.float32), precision)
 
 
-def metadata(pair: Path, stage: str, thresholds: dict[str, float]) -> Metadata:
+def metadata(pair: Path, stage: str, thresholds: dict[str, float], precision: Precision = "float32") -> Metadata:
     """What the archive of a drawn model says of itself."""
     preprocessor = json.loads((pair / stage / PREPROCESSOR_FILE).read_text())
     return Metadata.model_validate(
@@ -111,6 +115,7 @@ def metadata(pair: Path, stage: str, thresholds: dict[str, float]) -> Metadata:
             "image_size": IMAGE_SIZE,
             "mean": preprocessor["image_mean"],
             "std": preprocessor["image_std"],
+            "precision": precision,
             "thresholds": {label: thresholds[label] for label in STAGE_LABELS[stage]},
             "metrics": {},
             "data": {"folder": "random weights", "synthetic": True},

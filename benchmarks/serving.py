@@ -1,7 +1,10 @@
 """Films per second of the served cascade against the hardware's limit and against other servers.
 
-    python -m benchmarks.serving              # everything; some 25 minutes on 2 cores
+    python -m benchmarks.serving              # everything; some 20 minutes on 2 cores
     python -m benchmarks.serving --quick      # fewer films, conditions and peers; under 5 minutes
+
+Everybody computes in the precision that ``auto`` gives a trained pair on this machine. A quick run writes into
+``results/quick/``, and leaves the published figures alone.
 
 All arms run in one call, in turn, on the same films and checkpoints (``benchmarks/pairs.py``: random weights).
 Servers of one condition are up together and idle but for the one whose turn it is. Prints a table and writes one JSON
@@ -12,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -20,28 +22,26 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
-
-import psutil
-import torch
+from typing import Any, get_args
 
 from benchmarks import limit, summary
 from benchmarks.arms.arm import ROOT, Arm, Peer
 from benchmarks.arms.litserve_arm import LitServe
-from benchmarks.arms.ours import Gateway, Workflow
+from benchmarks.arms.ours import Float32, Gateway, Workflow
 from benchmarks.arms.torchserve_example.arm import TorchServeExample
 from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
+from benchmarks.machine import machine, own_precision, peers_python
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
-from benchmarks.plan import ALL, FULL, QUICK, Cell, Plan
+from benchmarks.plan import EVERY, FULL, QUICK, Cell, Plan
+from handlers.networks.precision import Precision
 from workflows.files.atomic import write_text
 from workflows.torchserve import MALLOC
 
-OUT = Path(__file__).parent / "results" / "serving.json"
+RESULTS = Path(__file__).parent / "results"
 NIH = ROOT.parent / "shared" / "nih-1024"
 SAMPLE = ROOT / "data" / "sample"
 PAIRS = ("tiny", "small", "base")
@@ -54,38 +54,33 @@ def main() -> int:
     parser.add_argument("--films", type=Path, default=NIH if NIH.exists() else SAMPLE, help="folder with PNG films")
     parser.add_argument("--quick", action="store_true", help="fewer films, conditions and peers")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
-    parser.add_argument("--arms", nargs="+", choices=ALL, default=list(ALL))
-    parser.add_argument("--out", type=Path, default=OUT, help="the JSON document (%(default)s)")
+    parser.add_argument("--arms", nargs="+", choices=EVERY, default=list(EVERY))
+    parser.add_argument("--precision", choices=get_args(Precision), help="instead of auto's, of a trained pair")
+    parser.add_argument("--out", type=Path, help="the JSON document (results/serving.json, quick: results/quick/)")
     chosen = parser.parse_args()
+    out = chosen.out or out_of("serving.json", chosen.quick)
+    precision = chosen.precision or own_precision()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # or the servers would stay up
     os.environ.update(MALLOC)  # for the limit and every server alike
     started = time.monotonic()
     document = {"quick": chosen.quick, "date": datetime.date.today().isoformat(), **machine()}
-    bench = Bench(QUICK if chosen.quick else FULL, chosen.films, tuple(chosen.arms))
+    bench = Bench(QUICK if chosen.quick else FULL, chosen.films, tuple(chosen.arms), precision)
     for pair, cells in groupby(
         (cell for cell in bench.plan.cells if cell.pair in chosen.pairs), lambda cell: cell.pair
     ):
         bench.run_pair(pair, list(cells))
     document |= {"minutes": round((time.monotonic() - started) / 60, 1), **bench.document()}
-    write_text(chosen.out, json.dumps(document, indent=2) + "\n")
+    write_text(out, json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
     summary.print_tables(document)
     return 0
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    packages = ("torch", "transformers", "pillow", "pydicom", "torchserve", "litserve", "ray", "fastapi")
-    return {
-        "machine": {
-            "kind": platform.machine(),
-            "cores": os.cpu_count(),
-            "vectors": torch.backends.cpu.get_cpu_capability(),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "load_average_at_start": round(os.getloadavg()[0], 2),
-        },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
-    }
+def out_of(name: str, quick: bool) -> Path:
+    """Where a document goes: a quick run's into a folder that is not committed."""
+    folder = RESULTS / "quick" if quick else RESULTS
+    folder.mkdir(exist_ok=True)
+    return folder / name
 
 
 class Bench:
@@ -97,8 +92,8 @@ class Bench:
         left_out, failed: arms by name, and why.
     """
 
-    def __init__(self, plan: Plan, films: Path, arms: tuple[str, ...]) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, films: Path, arms: tuple[str, ...], precision: Precision) -> None:
+        self.plan, self.precision = plan, precision
         self.films = [path.read_bytes() for path in film_paths(films, plan.films)]
         workflow = Workflow()
         every: tuple[Arm, ...] = (
@@ -108,6 +103,7 @@ class Bench:
             LitServe(),
             Peer("ray_serve", "benchmarks.arms.ray_serve", ("ray",)),
             Peer("fastapi_pipelines", "benchmarks.arms.fastapi_pipelines", ("fastapi", "uvicorn")),
+            Float32(),
         )
         wanted = [arm for arm in every if arm.name in arms]
         self.left_out = {arm.name: why for arm in wanted if (why := arm.missing())}
@@ -122,6 +118,7 @@ class Bench:
     def run_pair(self, name: str, cells: list[Cell]) -> None:
         """Every condition of one pair; the limit has a process of its own that lives as long."""
         spawned = get_context("spawn")
+        spawned.set_executable(peers_python())  # has the limit's other engines
         with (
             tempfile.TemporaryDirectory(prefix="cxr-") as folder,
             ProcessPoolExecutor(1, mp_context=spawned) as self.child,
@@ -129,7 +126,7 @@ class Bench:
             say(f"{name} pair: drawing weights, reading {len(self.films)} films with both stages")
             self.folder = Path(folder)
             pixels = decoded(self.films, IMAGE_SIZE)
-            self.pair: Pair = self.child.submit(make_pair, name, self.folder / name, pixels).result()
+            self.pair: Pair = self.child.submit(make_pair, name, self.folder / name, pixels, self.precision).result()
             order = self.pair.alternating()
             share = self.pair.at_share(50)
             self.pixels = pixels[order]
@@ -139,8 +136,9 @@ class Bench:
                     films = [convert(film) for film in self.forms["png"].bodies[: self.plan.few]]
                     expected = self.ask(limit.probabilities, share, decoded(films, IMAGE_SIZE))
                     self.forms[form] = Films(films, expected)
-            say(f"{name} pair: the limit's batch size, dtype and threads")
-            self.limits[name] = self.ask(limit.search, share, self.pixels, self.plan.batches, self.plan.search_seconds)
+            say(f"{name} pair: the limit's engine, batch size, dtype and threads")
+            how = self.plan.batches, self.plan.search_seconds, self.plan.engines
+            self.limits[name] = self.ask(limit.search, share, self.pixels, *how)
             for share_, group in groupby(cells, lambda cell: cell.share):
                 self.run_share(share_, list(group))
 
@@ -222,19 +220,20 @@ class Bench:
 
     def document(self) -> dict[str, Any]:
         return summary.document(
-            self.rows, self.limits, self.profile, self.overheads, self.hop, self.left_out, self.failed, len(self.films)
+            self.rows,
+            self.limits,
+            self.profile,
+            self.overheads,
+            self.hop,
+            self.left_out,
+            self.failed,
+            len(self.films),
+            self.precision,
         )
 
 
 def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

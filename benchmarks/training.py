@@ -30,7 +30,7 @@ from training.fit.config import DataConfig, ModelConfig, OptimConfig, SizesConfi
 from training.train import Training, prepare, train_epoch
 from workflows.files.atomic import write_text
 
-RESULTS = Path(__file__).parent / "results" / "training.json"
+RESULTS = Path(__file__).parent / "results"
 VIT_B_16 = SizesConfig(hidden=768, layers=12, heads=12, mlp=3072, patch=16)
 SMALL = SizesConfig(hidden=192, layers=4, heads=3, mlp=768, patch=16)
 PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
@@ -39,10 +39,11 @@ PEAK_BF16 = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "T4":
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON to write")
+    parser.add_argument("--out", type=Path, help="JSON to write (results/training.json, quick: results/quick/)")
     parser.add_argument("--quick", action="store_true", help="a small ViT and few films")
     arguments = parser.parse_args()
     quick = arguments.quick
+    out = arguments.out or out_of(quick)
     on_gpu = torch.cuda.is_available()
     batch, steps, rounds = (32, 10, 3) if quick else (256, 30, 5) if on_gpu else (8, 3, 3)
     config = TrainConfig(
@@ -59,8 +60,15 @@ def main() -> None:
         compiled = prepare_on_random_films(replace(config, compile=True), Path(folder) / "compiled", batch * steps)
         arms = measure(training, compiled, rounds)
     document = report(config, training, arms)
-    write_text(arguments.out, json.dumps(document, indent=2) + "\n")
+    write_text(out, json.dumps(document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
+
+
+def out_of(quick: bool) -> Path:
+    """Where the document goes: a quick run's into a folder that is not committed."""
+    folder = RESULTS / "quick" if quick else RESULTS
+    folder.mkdir(exist_ok=True)
+    return folder / "training.json"
 
 
 def prepare_on_random_films(config: TrainConfig, folder: Path, number: int) -> Training:
@@ -126,16 +134,18 @@ def report(config: TrainConfig, training: Training, arms: dict[str, list[float]]
     }
     peak = next((rate for name, rate in PEAK_BF16.items() if name in device), None)
     if peak is not None:
-        operations = 6 * matrix_products(config) * medians["loop"]  # forward once, backward twice, 2 a multiply-add
+        operations = (
+            6 * matrix_products(config.model) * medians["loop"]
+        )  # forward once, backward twice, 2 a multiply-add
         document["ratios"] |= {"loop_share_of_bf16_peak": round(operations / peak, 3)}  # type: ignore[operator]
     return document
 
 
-def matrix_products(config: TrainConfig) -> float:
+def matrix_products(config: ModelConfig) -> float:
     """Multiply-adds of one film's forward pass."""
-    sizes = config.model.sizes
+    sizes = config.sizes
     assert sizes is not None
-    tokens = (config.model.image_size // sizes.patch) ** 2 + 1
+    tokens = (config.image_size // sizes.patch) ** 2 + 1
     block = 4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.mlp + 2 * tokens * sizes.hidden
     return tokens * sizes.layers * block + tokens * 3 * sizes.patch**2 * sizes.hidden
 

@@ -42,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(admission)
     upstream = Upstream(server, settings.max_in_flight, metrics.answers_lost)
     supervisor = Supervisor(server, upstream, active, settings.restart_after)
+    metrics.show_models(lambda: supervisor.models)
     keys = Keys(settings.secrets / KEYS_FILE)
     reports = Reports(settings, active, admission, upstream, supervisor, metrics)
     health = Health(admission, supervisor, active)

@@ -1,6 +1,6 @@
 """The gateway's counters, for Prometheus; ``dashboard.json`` shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -11,13 +11,31 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from gateway.admission import Admission
+from handlers.report import ModelVersions
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 disable_created_metrics()  # a series more for each counter, which no dashboard shows
+
+
+class _Models(Collector):
+    """``cxr_gateway_model``, 1, by stage, of the models that read the last film."""
+
+    def __init__(self, models: Callable[[], ModelVersions | None]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("stage", "version", "precision")
+        family = GaugeMetricFamily("cxr_gateway_model", "Models that read the last film", labels=labels)
+        if models := self._models():
+            for stage, version in models.model_dump().items():
+                family.add_metric((stage, version, models.precisions[stage]), 1.0)
+        yield family
 
 
 class Metrics:
@@ -53,6 +71,10 @@ class Metrics:
         waiting = Gauge("cxr_gateway_waiting", "Films that wait for a slot", registry=self.registry)
         waiting.set_function(lambda: admission.waiting)
         ProcessCollector(registry=self.registry)
+
+    def show_models(self, models: Callable[[], ModelVersions | None]) -> None:
+        """A series for each stage from now on, with its version and precision; ``models`` is asked at each look."""
+        self.registry.register(_Models(models))
 
     def count(self, path: str, outcome: str, type: str | None, milliseconds: Mapping[str, float]) -> None:
         """A request, or a film of a study, at its end; ``type`` of its problem, where it had one."""

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.upstream import NotServed, Unreachable, Upstream
-from handlers.report import Refusal
+from handlers.report import ModelVersions, Refusal, Report
 from workflows import store, torchserve
 from workflows.active import Active
 from workflows.register import predict, probe_film, register
@@ -51,10 +51,14 @@ class Supervisor:
         active: the workflow that is served.
         restart_after: seconds without a film read after which TorchServe is started again; one that no longer listens
             is started again at once.
+
+    Attributes:
+        models: that read the last film; None before the first.
     """
 
     def __init__(self, server: Server, upstream: Upstream, active: Active, restart_after: float) -> None:
         self.state = State.STARTING
+        self.models: ModelVersions | None = None
         self._server, self._upstream, self._active, self._restart_after = server, upstream, active, restart_after
         self._film = probe_film()
         self._child: torchserve.Child | None = None
@@ -70,8 +74,13 @@ class Supervisor:
         """Whether the last word is that films are read."""
         return self.state is State.READY
 
-    def succeeded(self) -> None:
+    def succeeded(self, answer: Report | Refusal | None = None) -> None:
         """A film was answered: with a report, or with a refusal for what is wrong with it."""
+        if isinstance(answer, Report) and answer.models != self.models:
+            self.models = answer.models
+            said = ", ".join(f"{stage} in {precision}" for stage, precision in self.models.precisions.items())
+            fields = {"event": "models", "models": self.models.model_dump(), "precision": self.models.precisions}
+            logger.info("the models compute: %s", said, extra=fields)
         self._read = time.monotonic()
         self._served, self._pause = True, RETRY
         self._suspect.clear()
@@ -104,16 +113,16 @@ class Supervisor:
         began = time.monotonic()
         if self.ready and not self._suspect.is_set() and began - self._read < IDLE:
             return
-        fault = await self._probe()
-        if fault is None:
-            self.succeeded()
+        answer = await self._probe()
+        if isinstance(answer, Report):
+            self.succeeded(answer)
         elif self._read < began:  # else other films were read meanwhile
-            self._become(State.FAILING, str(fault))
-            if isinstance(fault, Unreachable) or time.monotonic() - max(self._read, self._began) > self._restart_after:
+            self._become(State.FAILING, str(answer))
+            if isinstance(answer, Unreachable) or time.monotonic() - max(self._read, self._began) > self._restart_after:
                 self._become(State.RESTARTING)
                 await self._start()
 
-    async def _probe(self) -> Exception | None:
+    async def _probe(self) -> Report | Exception:
         try:
             async with asyncio.timeout(PROBE_LIMIT):
                 answer = await self._upstream.read(self._film, "probe", self._active.name(), {})
@@ -123,7 +132,7 @@ class Supervisor:
             return TimeoutError(f"no answer to a probe film within {PROBE_LIMIT:g} s")
         if isinstance(answer, Refusal):
             return NotServed(f"a probe film is refused: {answer.error.type}")
-        return None
+        return answer
 
     async def _wait(self) -> None:
         if self.ready:
@@ -137,7 +146,7 @@ class Supervisor:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         starting = asyncio.ensure_future(asyncio.to_thread(self._bring_up))
         try:
-            await asyncio.shield(starting)
+            report = await asyncio.shield(starting)
         except asyncio.CancelledError:
             self._cancelled = True
             while not starting.done():
@@ -150,21 +159,21 @@ class Supervisor:
             logger.error("%s", fault, extra={"event": "torchserve_not_started"})
             self._become(State.FAILING, "it could not be started")
         else:
-            self.succeeded()
+            self.succeeded(report)
             if self._child is not None and (self._watching is None or self._watching.done()):
                 self._watching = asyncio.create_task(self._watch(self._child))
         self._began = time.monotonic()
 
-    def _bring_up(self) -> None:
-        """Returns when films are read: by the TorchServe that runs in this folder, or by one of our own.
+    def _bring_up(self) -> Report:
+        """A film's report, when films are read: by the TorchServe that runs in this folder, or by one of our own.
 
         Raises:
             ServerError, OSError: no TorchServe comes up.
         """
         with torchserve.held(self._server).acquire(cancel_check=lambda: self._cancelled):
             new = not self._served and store.is_staged(self._server)
-            if not new and not torchserve.is_left_over(self._server) and self._is_read():
-                return
+            if not new and not torchserve.is_left_over(self._server) and (report := self._read_probe()):
+                return report
             if self._child is not None:
                 torchserve.stop(self._child)
                 self._child = None
@@ -173,13 +182,14 @@ class Supervisor:
             store.check_archives(self._server.store, self._active.name())
             self._child = torchserve.launch(self._server)
             torchserve.wait_until_started(self._server, self._child)
-            register(self._server)
+            return register(self._server)
 
-    def _is_read(self) -> bool:
+    def _read_probe(self) -> Report | None:
         try:
-            return not isinstance(predict(self._server, self._film, timeout=PROBE_LIMIT), Refusal)
+            answer = predict(self._server, self._film, timeout=PROBE_LIMIT)
         except ServerError:
-            return False
+            return None
+        return answer if isinstance(answer, Report) else None
 
     def _deploy(self) -> None:
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.message import pack
+from handlers.networks.precision import say_precision
 from handlers.networks.vit import serving_device
 from handlers.reading import INTERNAL, Screening
 from handlers.report import Refusal
@@ -19,6 +20,7 @@ class BinaryHandler:
         properties = context.system_properties
         self.screening = Screening(Path(properties["model_dir"]), serving_device(properties.get("gpu_id")))
         self.screening.vit.warm_up()
+        say_precision("binary", self.screening.precision)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One message per request; each request holds the film under ``body`` or the form field ``data``.

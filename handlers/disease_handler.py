@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.message import Screened, unpack
+from handlers.networks.precision import say_precision
 from handlers.networks.vit import serving_device
 from handlers.reading import INTERNAL, Naming
 from handlers.report import Refusal
@@ -19,6 +20,7 @@ class DiseaseHandler:
         properties = context.system_properties
         self.naming = Naming(Path(properties["model_dir"]), serving_device(properties.get("gpu_id")))
         self.naming.vit.warm_up()
+        say_precision("disease", self.naming.precision)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One JSON document per message, as ``handlers.report`` describes it."""

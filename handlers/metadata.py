@@ -7,10 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from handlers.calibration import Platt
 from handlers.cascade import Cascade, Kind
+from handlers.networks.precision import Bfloat16Effect, Wanted
 
 METADATA_FILE = "metadata.json"
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Metadata(BaseModel):
@@ -20,7 +19,8 @@ class Metadata(BaseModel):
         labels: the model's outputs in order; ``["Finding"]`` for stage 1.
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
-        precision: of weights and activations on a CPU. A GPU runs in bfloat16 or float16 (``handlers.networks.vit``).
+        precision: of the matrix products; ``auto`` leaves it to the machine (``handlers.networks.precision``).
+        bfloat16: what bfloat16 changes, by which ``auto`` decides; None where nobody has measured it.
         kind: of stage 2's probabilities (``handlers.cascade``); archives that do not say so are marginal.
         shared_encoder: sha256 of the encoder (``handlers.networks.network.encoder_sha256``) where both stages have the
             same, as two heads on one frozen backbone do: stage 1 then sends stage 2 a film's features, not its pixels.
@@ -41,7 +41,8 @@ class Metadata(BaseModel):
     image_size: int
     mean: list[float]
     std: list[float]
-    precision: Precision = "float32"
+    precision: Wanted = "auto"
+    bfloat16: Bfloat16Effect | None = None
     kind: Kind = "marginal"
     shared_encoder: str | None = None
     calibration: dict[str, Platt] = {}

@@ -17,7 +17,8 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
 from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
-from handlers.networks.vit import Vit, give_way, serving_dtype
+from handlers.networks.precision import choose
+from handlers.networks.vit import Vit, give_way
 from handlers.refusals import CODES, RefusedFilm
 from handlers.report import ModelVersions, Refusal, Report
 
@@ -83,12 +84,14 @@ class Screening:
         device: where the ViT runs.
 
     Attributes:
+        precision: that the ViT runs in here, and why.
         films_read: how many films the ViT has seen.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision))
+        self.precision = choose(self.metadata.precision, self.metadata.bfloat16, device)
+        self.vit = Vit(folder, device, self.precision.dtype)
         self.cascade = self.metadata.cascade
         self.films_read = 0
         self._decoding = Decoding(self._decode)
@@ -149,13 +152,15 @@ class Naming:
         device: where the ViT runs.
 
     Attributes:
+        precision: that the ViT runs in here, and why.
         films_read: how many films the ViT has seen.
         heatmaps_made: how many maps were made of them.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.metadata = Metadata.read(folder)
-        self.vit = Vit(folder, device, serving_dtype(device, self.metadata.precision))
+        self.precision = choose(self.metadata.precision, self.metadata.bfloat16, device)
+        self.vit = Vit(folder, device, self.precision.dtype)
         self.cascade = self.metadata.cascade
         self.films_read = self.heatmaps_made = 0
 

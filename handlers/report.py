@@ -43,6 +43,16 @@ class ModelVersions(Schema):
     binary: str = Field(description="stage 1's version", examples=["1.0.0"])
     disease: str = Field(description="stage 2's version", examples=["1.0.0+synthetic"])
 
+    @property
+    def precisions(self) -> dict[str, str]:
+        """By stage, the precision that it computed in."""
+        versions = {"binary": self.binary, "disease": self.disease}
+        return {stage: "bfloat16" if _is_bfloat16(version) else "float32" for stage, version in versions.items()}
+
+
+def _is_bfloat16(version: str) -> bool:
+    return "bfloat16" in version.partition("+")[2].split(".")
+
 
 class Report(Schema):
     """A film that was read. Where ``routed`` is false stage 2 did not run and its 14 probabilities are 0.0."""

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.arms.torchserve import configure
 from gateway.settings import Settings
+from handlers.networks.precision import Wanted
 from tests.gateway.conftest import Gateway
 from training.archive import archive
 from workflows import torchserve
@@ -17,9 +18,9 @@ from workflows.store import deploy
 
 
 @contextmanager
-def live_torchserve(run: Path, folder: Path) -> Iterator[Server]:
+def live_torchserve(run: Path, folder: Path, precision: Wanted = "float32") -> Iterator[Server]:
     """Up, with the workflow registered and one film read; stopped at the end."""
-    archive(run, folder / "model_store", "1.0.0")
+    archive(run, folder / "model_store", "1.0.0", precision)
     configure(folder)
     one = Server.of_folder(folder)
     deploy(one)

@@ -20,8 +20,9 @@ import yaml
 
 import handlers
 from handlers.findings import STAGE_LABELS
-from handlers.metadata import METADATA_FILE, Metadata, Precision
+from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.network import encoder_sha256
+from handlers.networks.precision import Wanted
 from handlers.networks.vit import PREPROCESSOR_FILE
 from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
@@ -61,16 +62,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     parser.add_argument("--version", default="1.0.0", help="of the two models (%(default)s)")
     parser.add_argument(
         "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="on a CPU (%(default)s); bfloat16 is faster where the processor has it, and the reports say so",
+        choices=get_args(Wanted),
+        default="auto",
+        help="when served (%(default)s): bfloat16 where the machine is faster in it and the evaluation allows it",
     )
     chosen = parser.parse_args(arguments)
     for path in archive(chosen.run, chosen.store, chosen.version, chosen.precision):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def archive(run: Path, store: Path, version: str, precision: Precision = "float32") -> list[Path]:
+def archive(run: Path, store: Path, version: str, precision: Wanted = "auto") -> list[Path]:
     """Writes the three archives and the model card; all of them appear in the store, or none.
 
     Raises:
@@ -101,7 +102,7 @@ def metadata_of(
     stage: str,
     evaluation: dict[str, Any],
     version_: str,
-    precision: Precision = "float32",
+    precision: Wanted = "auto",
     shared_encoder: str | None = None,
 ) -> Metadata:
     """What the stage's archive will say of itself."""
@@ -126,6 +127,7 @@ def metadata_of(
             "mean": preprocessor["image_mean"],
             "std": preprocessor["image_std"],
             "precision": precision,
+            "bfloat16": evaluation.get("bfloat16"),
             "kind": evaluation["kind"],
             "shared_encoder": shared_encoder,
             "calibration": {label: evaluation["calibration"][label] for label in labels},

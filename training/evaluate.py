@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from training.data.layouts.source import Layout, Uncertain
 from training.data.pixels import load_pixels
 from training.data.splits import given_splits
 from training.evaluation import score
+from training.evaluation.bfloat16_effect import bfloat16_effect
 from training.evaluation.bootstrap import intervals
 from training.evaluation.evaluation_table import print_evaluation, print_external
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
@@ -103,10 +105,12 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     assert fitted.gate  # there was none to keep
     known, unseen, cascade = fitted.score(validation), fitted.score(test), fitted.cascade
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
+    rounded = both_logits(_checkpoints(run), pixels, rows["validation"], torch.bfloat16)
     evaluation = {
         "data": films.summary(),
         **cascade.model_dump(),
         GIVEN: [one.model_dump() for one in fitted.given_finding],
+        "bfloat16": bfloat16_effect(validation, rounded, cascade).model_dump(),
         "sensitivity_wanted": fitted.gate["sensitivity"],
         "gate": fitted.gate,
         "routed": {"validation": int(known.routed.sum()), "test": int(unseen.routed.sum())},
@@ -214,17 +218,21 @@ def labelled(films: Films, rows: NDArray[np.int64], logits: NDArray[np.float32])
     return Labelled(targets, logits, films.table["patient"].to_numpy(dtype=str)[rows])
 
 
-def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def both_logits(
+    folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArray[np.int64], dtype: torch.dtype = torch.float32
+) -> NDArray[np.float32]:
     """[len(rows), 15]: both stages on every film, whatever the gate would say; two heads of one encoder in one pass.
 
     Args:
         folders: of both stages, with the files that ``Vit`` reads.
         pixels: [N, S, S] uint8.
         rows: of ``pixels``.
+        dtype: of the encoders' matrix products.
     """
     if len({encoder_sha256(folder) for folder in folders.values()}) > 1:
-        return np.concatenate([predict_logits(folders[stage], pixels, rows, stage) for stage in STAGE_LABELS], axis=1)
-    stages = [Vit(folders[stage], serving_device()) for stage in STAGE_LABELS]
+        each = [predict_logits(folders[stage], pixels, rows, stage, dtype=dtype) for stage in STAGE_LABELS]
+        return np.concatenate(each, axis=1)
+    stages = [Vit(folders[stage], serving_device(), dtype) for stage in STAGE_LABELS]
     features = predict_features(stages[0], pixels, rows, "both stages")
     return np.concatenate([stage.logits_of(features) for stage in stages], axis=1)
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -47,10 +48,15 @@ def kind_of(config: dict[str, Any]) -> Kind:
 
 
 def predict_logits(
-    folder: Path, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str, flip: bool = False
+    folder: Path,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    title: str,
+    flip: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> NDArray[np.float32]:
     """[len(rows), L] of the checkpoint in ``folder``; with ``flip`` the mean over each film and its mirror image."""
-    vit = Vit(folder, serving_device())
+    vit = Vit(folder, serving_device(), dtype)
     logits = vit.logits_of(predict_features(vit, pixels, rows, title))
     if not flip:
         return logits
@@ -60,7 +66,7 @@ def predict_logits(
 
 def predict_features(vit: Vit, pixels: NDArray[np.uint8], rows: NDArray[np.int64], title: str) -> NDArray[np.float32]:
     """[len(rows), W]: what the network's head sees."""
-    starts = tqdm(range(0, len(rows), BATCH), title, unit="batch", disable=None)
+    starts = tqdm(range(0, len(rows), BATCH), f"{title}, {vit.precision}", unit="batch", disable=None)
     return np.concatenate([vit.features(pixels[rows[start : start + BATCH]]) for start in starts])
 
 

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from handlers.cascade import Cascade
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
+from handlers.networks.precision import Bfloat16Effect
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
 from training.evaluate import both_logits, labelled, read_sensitivity
+from training.evaluation.bfloat16_effect import bfloat16_effect
 from training.evaluation.evaluation_table import print_recalibration
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.model_card import write_cards
@@ -96,7 +99,9 @@ def recalibrate(
         except DataError as fault:
             raise DataError(f"{data}: {fault}") from fault
         record = _record(films, site, old, refit)
-        made = [pack_model(folders[stage], _renew(models[stage], refit.cascade, record), scratch) for stage in models]
+        effect = bfloat16_effect(site, both_logits(folders, pixels, rows, torch.bfloat16), refit.cascade)
+        new = {stage: _renew(model, refit.cascade, record, effect) for stage, model in models.items()}
+        made = [pack_model(folders[stage], new[stage], scratch) for stage in models]
         made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
         made = place([*made, *write_cards(scratch)], out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
@@ -153,8 +158,9 @@ def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[s
     }
 
 
-def _renew(model: Metadata, new: Cascade, record: dict[str, Any]) -> Metadata:
+def _renew(model: Metadata, new: Cascade, record: dict[str, Any], effect: Bfloat16Effect) -> Metadata:
     changed = {
+        "bfloat16": effect,
         "version": site_version(model.version),
         "calibration": {label: new.calibration[label] for label in model.labels},
         "thresholds": {label: new.thresholds[label] for label in model.labels},

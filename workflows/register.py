@@ -24,8 +24,8 @@ PROBES, PROBE_LIMIT = 3, 30.0
 """Films that are tried, and the seconds that each may take."""
 
 
-def register(server: Server, workflow: str | None = None) -> None:
-    """Waits for the server, registers a workflow (the active one unless named), reads one film through it.
+def register(server: Server, workflow: str | None = None) -> Report:
+    """Waits for the server, registers a workflow (the active one unless named), reads one film through it: its report.
 
     Raises:
         ServerError: archives are missing or altered, a worker does not start, or the film comes back without a report.
@@ -39,6 +39,7 @@ def register(server: Server, workflow: str | None = None) -> None:
         answer = _first_answer(server, name)
     if isinstance(answer, Refusal):
         raise ServerError(f"the server is up, but a blank film was refused: {answer.error.message}")
+    return answer
 
 
 def predict(server: Server, film: bytes, workflow: str | None = None, timeout: float = 120.0) -> Report | Refusal:

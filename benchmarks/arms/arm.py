@@ -5,13 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,7 @@ import psutil
 from benchmarks.arms import tally
 from benchmarks.arms.reserved_ports import free_ports
 from benchmarks.load import Target
+from benchmarks.machine import peers_folders, peers_python
 from workflows.register import probe_film
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ class Arm(ABC):
 
     Attributes:
         name: as in the results.
-        needs: packages of the optional group ``peers`` without which it is left out.
+        needs: packages without which it is left out.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Arm(ABC):
 
     def missing(self) -> str | None:
         """Why this server cannot be started here; None where it can."""
-        absent = [package for package in self.needs if find_spec(package) is None]
-        return f"{', '.join(absent)} not installed: pip install -e '.[peers]'" if absent else None
+        absent = [package for package in self.needs if PathFinder.find_spec(package, peers_folders()) is None]
+        return f"{', '.join(absent)} not installed: make .venv-peers/installed" if absent else None
 
     @abstractmethod
     def start(self, share: Path, folder: Path) -> None:
@@ -99,7 +99,7 @@ class Peer(Arm):
         }
         with (folder / "log").open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
+                [peers_python(), "-m", self.module],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -11,14 +11,17 @@ from PIL import Image
 from handlers.decoding.image import read_film
 from handlers.findings import FINDING
 from handlers.metadata import Metadata
-from handlers.networks.vit import serving_device, serving_dtype
-
-DEVICE = serving_device()
-DTYPE = serving_dtype(DEVICE)
+from handlers.networks.precision import choose
+from handlers.networks.vit import serving_device
 
 
 def checkpoint(stage: str) -> Path:
     return Path(os.environ["PAIR"]) / stage
+
+
+DEVICE = serving_device()
+DTYPE = choose(Metadata.read(checkpoint("binary")).precision, None, DEVICE).dtype
+"""Of all weights and activations, as each of them is told by its documentation; the archives' own."""
 
 
 def threshold() -> float:

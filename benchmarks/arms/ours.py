@@ -44,7 +44,7 @@ class Workflow(torchserve.TorchServeArm):
         store.mkdir(parents=True)
         scratch.mkdir()
         stages = [share / stage for stage in ("binary", "disease")]
-        made = [pack_model(stage, Metadata.read(stage), scratch) for stage in stages]
+        made = [pack_model(stage, self.metadata(stage), scratch) for stage in stages]
         made.append(torchserve.pack_workflow(WORKFLOW, self.specification, WORKFLOWS / "no_functions.py", scratch))
         place(made, store)
         shutil.rmtree(scratch)
@@ -55,6 +55,9 @@ class Workflow(torchserve.TorchServeArm):
             register(self.server)
         except ServerError as fault:
             raise ArmError(str(fault)) from fault
+
+    def metadata(self, stage: Path) -> Metadata:
+        return Metadata.read(stage)
 
     def target(self, films: Sequence[bytes]) -> Target:
         predict(self.server, probe_film())  # renews the token where it has expired
@@ -79,6 +82,15 @@ class Workflow(torchserve.TorchServeArm):
             if seen == before:
                 break
         return seen
+
+
+class Float32(Workflow):
+    """The same in float32: what a machine's own precision gains."""
+
+    name = "ours_float32"
+
+    def metadata(self, stage: Path) -> Metadata:
+        return super().metadata(stage).model_copy(update={"precision": "float32"})
 
 
 class Gateway(Arm):

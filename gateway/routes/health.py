@@ -21,6 +21,9 @@ class Readiness(Schema):
     ready: bool = Field(description="the workflow is registered, a film has gone through, and the gateway stays")
     torchserve: str = Field(description="`starting`, `ready`, `failing` or `restarting`")
     workflow: str = Field(description="the name that films go to")
+    precision: dict[str, str] | None = Field(
+        description="by stage, `float32` or `bfloat16`: what the model computed the last film in; null before the first"
+    )
     in_flight: int = Field(description="films that TorchServe has")
     waiting: int = Field(description="films that wait until TorchServe has fewer")
     draining: bool = Field(description="no more films are taken; those that are admitted are finished")
@@ -37,10 +40,12 @@ class Health:
 
     async def ready(self, response: Response) -> Readiness:
         """503 with the same document where films are not taken."""
+        models = self._supervisor.models
         state = Readiness(
             ready=self._supervisor.ready and not self._admission.closed,
             torchserve=self._supervisor.state,
             workflow=self._active.name(),
+            precision=models.precisions if models else None,
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,
             draining=self._admission.closed,

@@ -85,5 +85,5 @@ class Reports:
         if isinstance(answer, Refusal) and answer.fault:
             self._supervisor.failed()
         else:
-            self._supervisor.succeeded()
+            self._supervisor.succeeded(answer)
         return answer

@@ -1,19 +1,27 @@
 """Where on a film a label's evidence lies: gradient-weighted tokens of a trained network."""
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import interpolate
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, linear
 
 from handlers.networks.network import Network
+from handlers.networks.onednn import Bfloat16Linear, OneDnnLinear, RoundedLinear
 from handlers.networks.vit import Vit
 
 
 def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-    """[B, S, S] uint8 -> [B, S, S] float32 in [0, 1]: what on each film raises the label's logit.
+    """[B, S, S] uint8 -> [B, S, S] float32: ``relevances`` of one label."""
+    return relevances(vit, pixels, [label])[0]
+
+
+def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> NDArray[np.float32]:
+    """[B, S, S] uint8 -> [L, B, S, S] float32 in [0, 1]: what on each film raises each label's logit.
 
     A patch counts by what its tokens add to the logit, to first order: token times gradient, summed over the token's
     numbers, its positive part summed over the layers. That is HiResCAM (Draelos, Carin, arXiv:2011.08891, 2020) on the
@@ -25,12 +33,16 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
     raises the logit has an all-zero map.
 
+    All labels have one pass: a batch holds a film once for each label, and its matrix products, which are the same,
+    are computed once (``_Once``); then each copy's gradient comes back from a label of its own. A ViT-B/16 takes some
+    400 MB for a film and 14 labels.
+
     The network itself is not touched, so that other threads may read films with it meanwhile.
 
     Args:
         vit: the network.
         pixels: films of the model's own size.
-        label: column of ``vit.logits``.
+        labels: columns of ``vit.logits``.
 
     Raises:
         ValueError: the films have another size, or the model no such label.
@@ -38,20 +50,26 @@ def relevance(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.flo
     side = vit.image_size
     if pixels.ndim != 3 or pixels.shape[1:] != (side, side):
         raise ValueError(f"films are {pixels.shape}, the model reads [B, {side}, {side}]")
-    if not 0 <= label < len(vit.model.labels):
-        raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
+    for label in labels:
+        if not 0 <= label < len(vit.model.labels):
+            raise ValueError(f"label {label} is asked for, the model has 0 to {len(vit.model.labels) - 1}")
     with torch.inference_mode(False), torch.enable_grad():  # a caller may have switched gradients off
+        copies = np.repeat(pixels, len(labels), axis=0)  # a film's stand side by side
         # requires_grad: so that there are gradients to ask for where the weights are frozen
-        inputs = vit.inputs(pixels).requires_grad_()
-        logits, layers = _tokens_of_layers(vit.model, inputs)
+        inputs = vit.inputs(copies).requires_grad_()
+        twin = _twin(vit.model)
+        _multiply_once(twin.encoder, len(labels))
+        logits, layers = _tokens_of_layers(twin, inputs)
         # The films of a batch do not meet in the network: the sum's gradient is each film's own.
-        gradients = torch.autograd.grad(logits[:, label].sum(), layers)
+        own = torch.arange(len(copies), device=vit.device), torch.tensor(list(labels) * len(pixels), device=vit.device)
+        gradients = torch.autograd.grad(logits[own].sum(), layers)
     before = vit.model.family.before_patches(vit.model.encoder)
     shares = _patch_shares([tokens.detach()[:, before:] for tokens in layers], [one[:, before:] for one in gradients])
     grid = round(shares.shape[1] ** 0.5)
     maps = interpolate(shares.view(-1, 1, grid, grid), size=(side, side), mode="bilinear")[:, 0]
     highest = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(highest > 0, maps / highest, 0.0).cpu().numpy()
+    maps = torch.where(highest > 0, maps / highest, 0.0).view(len(pixels), len(labels), side, side)
+    return maps.transpose(0, 1).cpu().numpy()
 
 
 def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
@@ -62,10 +80,10 @@ def _patch_shares(tokens: list[Tensor], gradients: list[Tensor]) -> Tensor:
     return torch.stack(products).clamp(min=0).sum(dim=0)
 
 
-def _tokens_of_layers(model: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _tokens_of_layers(twin: Network, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The logits, and the tokens [B, T, H] of the layers that count, all in one graph."""
-    twin, layers = _twin(model), list[Tensor]()
-    if model.pool == "cls":
+    layers: list[Tensor] = []
+    if twin.pool == "cls":
         for block in twin.blocks:
             block.get_submodule(twin.family.norm).register_forward_hook(lambda _, __, tokens: layers.append(tokens))
     pooled = twin.layers(inputs)
@@ -76,3 +94,46 @@ def _twin(model: Network) -> Network:
     """The same parameters in modules of its own: hooks on ``model`` would see what other threads read with it."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
+
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class _Once(torch.autograd.Function):
+    """A Linear on a batch that holds each film several times: the product of one copy, the gradient of every one.
+
+    No gradient of the weights is given.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, module: "_OnceLinear") -> Tensor:
+        ctx.weight, ctx.product, ctx.dtype = module.weight, module.product, input.dtype
+        once = module.product(input[:: module.copies], module.weight, module.bias).to(module.returns)
+        return once[:, None].expand(-1, module.copies, *once.shape[1:]).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient, weight = gradients[0], ctx.weight.t().contiguous()
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        reached = rows.abs().amax(dim=1) > 0  # in the last block the class token alone, where the head sees no other
+        result = gradient.new_zeros(len(rows), len(weight), dtype=ctx.dtype)
+        result[reached] = ctx.product(rows[reached], weight, None).to(ctx.dtype)
+        return result.view(*gradient.shape[:-1], -1), None
+
+
+class _OnceLinear(nn.Linear):
+    product: Product
+    copies: int
+    returns: torch.dtype
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _Once.apply(input, self)
+
+
+def _multiply_once(encoder: nn.Module, copies: int) -> None:
+    """Turns a twin's Linears, of any kind, into these."""
+    for module in encoder.modules():
+        if type(module) in (nn.Linear, OneDnnLinear, Bfloat16Linear, RoundedLinear):
+            module.product, module.copies = getattr(type(module), "product", linear), copies
+            module.returns = getattr(module, "returns", torch.float32)
+            module.__class__ = _OnceLinear

@@ -36,6 +36,8 @@ class Family:
         norm: a block's norm before its attention.
         drop_path: a block's modules through which both its branches pass just before they are added.
         branches: instead, the block's two branches themselves, where a family has no such module.
+        float32_between: in bfloat16 (``handlers.networks.onednn``) its Linears must hand on float32, because it
+            multiplies queries and keys, but not values, by float32 before attention.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,7 @@ class Family:
     norm: ClassVar[str] = "layernorm_before"
     drop_path: ClassVar[tuple[str, ...]] = ("dropout",)
     branches: ClassVar[tuple[str, ...]] = ()
+    float32_between: ClassVar[bool] = False
 
     def encoder_config(self, config: Any) -> Any:
         """The encoder's part of what ``config.json`` holds."""
@@ -157,7 +160,7 @@ class Dinov2WithRegisters(Dinov2):
 class Dinov3(Family):
     name, types, encoder = "DINOv3 ViT", ("dinov3_vit",), "DINOv3ViTModel"
     pool, blocks, norm, drop_path = "both", "model.layer", "norm1", ("drop_path",)
-    last_norm, top = "norm", ("norm",)
+    last_norm, top, float32_between = "norm", ("norm",), True
 
     def before_patches(self, encoder: Any) -> int:
         return 1 + int(encoder.config.num_register_tokens)
@@ -255,7 +258,7 @@ class Timm(Family):
     classifier, head = "TimmWrapperForImageClassification", "timm_model.head"
     blocks, norm, last_norm = "timm_model.blocks", "norm1", "timm_model.norm"
     top = ("timm_model.norm", "timm_model.fc_norm", "timm_model.attn_pool")
-    drop_path = ("drop_path1", "drop_path2")
+    drop_path, float32_between = ("drop_path1", "drop_path2"), True
 
     def native_pool(self, config: Any) -> Pool:
         import timm

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handlers.findings import FINDINGS
-from handlers.networks.explain import relevance
+from handlers.networks.explain import relevances
 from handlers.networks.vit import Vit
 
 PRESENT = "all-present"
 """Instead of names: the findings that the report calls present."""
 LONGEST = 2560
 """px. A larger film's map has this longer side, in the film's proportions; at it a PNG takes some 50 ms."""
-FILMS_AT_ONCE = 2
-"""A ViT-B/16 takes some 170 MB each, activations included, and on a CPU a second each: time is looked at between."""
 SECONDS = 8.0
 """For all maps of a batch, whose other films wait; the gateway restarts a TorchServe that is silent for long."""
 
@@ -61,25 +59,22 @@ def findings_asked(option: str) -> tuple[str, ...]:
 def heatmaps_of(vit: Vit, films: Sequence[Wanted]) -> list[dict[str, str]]:
     """A PNG in base64 per finding, for each film. It does not raise.
 
-    A map that fails, or for which no time is left, is missing and stands in the log. Time goes first to findings that
-    are wanted by films that want few.
+    All maps of a film come of one pass. Those of a film that fails, or for which no time is left, are missing and stand
+    in the log. Time goes first to films that want few.
     """
     maps: list[dict[str, str]] = [{} for _ in films]
-    wanted = {name: [at for at, film in enumerate(films) if name in film.findings] for name in FINDINGS}
-    order = sorted(filter(wanted.get, FINDINGS), key=lambda name: min(len(films[at].findings) for at in wanted[name]))
     end = time.monotonic() + SECONDS
-    for name in order:
-        for start in range(0, len(wanted[name]), FILMS_AT_ONCE):
-            if time.monotonic() >= end:
-                break
-            places = wanted[name][start : start + FILMS_AT_ONCE]
-            try:
-                found = relevance(vit, np.stack([films[at].pixels for at in places]), FINDINGS.index(name))
-                for at, heatmap in zip(places, found, strict=True):
-                    maps[at][name] = b64encode(to_png(heatmap, films[at].shape)).decode()
-            except Exception:
-                logger.exception("no heatmap of %s for %d films", name, len(places))
-    asked, made = (sum(map(len, lists)) for lists in (wanted.values(), maps))
+    for at in sorted(range(len(films)), key=lambda at: len(films[at].findings)):
+        film = films[at]
+        if not film.findings or time.monotonic() >= end:
+            continue
+        try:
+            found = relevances(vit, film.pixels[None], [FINDINGS.index(name) for name in film.findings])[:, 0]
+            for name, heatmap in zip(film.findings, found, strict=True):
+                maps[at][name] = b64encode(to_png(heatmap, film.shape)).decode()
+        except Exception:
+            logger.exception("no heatmap of %s", ", ".join(film.findings))
+    asked, made = sum(len(film.findings) for film in films), sum(map(len, maps))
     if made < asked:
         logger.warning(
             "%d of %d heatmaps are missing; there are %g s for those of a batch", asked - made, asked, SECONDS

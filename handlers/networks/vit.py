@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from handlers.networks.network import load_network
-from handlers.networks.onednn import compute_by_onednn
+from handlers.networks.onednn import compute_by_onednn, compute_in_bfloat16
+from handlers.networks.precision import Precision, is_native
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""
@@ -37,13 +38,6 @@ def serving_device(gpu: int | None = None) -> torch.device:
     return torch.device("cuda", gpu or 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def serving_dtype(device: torch.device, on_cpu: str = "float32") -> torch.dtype:
-    """What is asked for on the CPU; bfloat16 on a GPU that has it, float16 on an older one."""
-    if device.type != "cuda":
-        return torch.bfloat16 if on_cpu == "bfloat16" else torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
 def give_way() -> None:
     """Lets the threads that pass films on go before this one, which computes for a second at a stretch.
 
@@ -60,15 +54,18 @@ class Vit:
     Args:
         folder: holds ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
         device: where it runs.
-        dtype: of weights and activations; ``serving_dtype(device)`` unless told.
+        dtype: of the encoder's matrix products, float32 or bfloat16 (``handlers.networks.precision``).
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         disable_progress_bar()  # its lines would go to the server's log
-        self.device, self.dtype = device, dtype or serving_dtype(device)
-        # The head stays in float32: between -4 and 4 bfloat16 has some thousand values, logits would tie, and no
-        # threshold could part them.
-        self.model = load_network(folder, self.dtype).eval().to(device)
+        self.device, self.dtype = device, dtype
+        self.model = load_network(folder).eval().to(device)
+        if dtype == torch.bfloat16:
+            # The head stays in float32: between -4 and 4 bfloat16 has some thousand values, logits would tie, and no
+            # threshold could part them.
+            between = torch.float32 if self.model.family.float32_between else torch.bfloat16
+            compute_in_bfloat16(self.model.encoder, is_native(device), between)
         if device.type == "cpu":
             compute_by_onednn(self.model)
         preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
@@ -111,13 +108,18 @@ class Vit:
     def inputs(self, pixels: NDArray[np.uint8]) -> Tensor:
         """[B, S, S] uint8 -> [B, 3, S, S] normalised, on the device."""
         grey = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)[:, None]  # [B, 1, S, S] uint8
-        return ((grey.float() / 255.0 - self._mean) / self._std).to(self.dtype)
+        return (grey.float() / 255.0 - self._mean) / self._std
 
     def version(self, name: str) -> str:
         """The model's version, with the precision as build metadata (semver.org, item 10) where it is not float32."""
         if self.dtype == torch.float32:
             return name
-        return f"{name}{'.' if '+' in name else '+'}{str(self.dtype).removeprefix('torch.')}"
+        return f"{name}{'.' if '+' in name else '+'}{self.precision}"
+
+    @property
+    def precision(self) -> Precision:
+        """The name of ``dtype``."""
+        return "bfloat16" if self.dtype == torch.bfloat16 else "float32"
 
     @property
     def width(self) -> int:

@@ -37,11 +37,13 @@ PATIENCE = 30.0
 TOKEN = "inference-token"
 
 
-def report_of(probability: float) -> Report:
+VERSIONS = ModelVersions(binary="1.0.0", disease="1.0.0")
+
+
+def report_of(probability: float, models: ModelVersions = VERSIONS) -> Report:
     """A report that names its film: the probability is what the film asked for."""
     finding = Score.at(probability, 0.5)
     diseases = dict.fromkeys(FINDINGS, Score.at(0.25 if finding.present else 0.0, 0.5))
-    models = ModelVersions(binary="1.0.0", disease="1.0.0")
     return Report(finding=finding, routed=finding.present, diseases=diseases, models=models)
 
 
@@ -60,6 +62,7 @@ class StandIn:
         paths: likewise.
         held: films that wait.
         up: whether probes are answered with a report.
+        models: that films are read with.
     """
 
     def __init__(self) -> None:
@@ -67,7 +70,7 @@ class StandIn:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.held = 0
-        self.up = True
+        self.up, self.models = True, VERSIONS
         self._changed = threading.Condition()
         self._released = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,7 +104,7 @@ class StandIn:
             return StreamingResponse(_cut_short(), headers={"Content-Length": "1000"})
         if kind == "status":
             return PlainTextResponse("a worker died", int(words))
-        return PlainTextResponse(report_of(float(words) if kind == "film" else 0.1).model_dump_json())
+        return PlainTextResponse(report_of(float(words) if kind == "film" else 0.1, self.models).model_dump_json())
 
     async def _hold(self) -> None:
         with self._changed:
@@ -129,6 +132,7 @@ class StandIn:
             self._loop.call_soon_threadsafe(self._released.clear)
         for kept in (self.films, self.headers, self.paths):
             kept.clear()
+        self.models = VERSIONS
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.routes.openapi import REASONS
+from handlers.report import ModelVersions
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, report_of
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,8 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
     assert gateway.get("/health/live").json() == {"live": True}
     answer = gateway.get("/health/ready")
     assert (answer.status_code, answer.json()["ready"], answer.json()["draining"]) == (503, False, False)
+    assert answer.json()["precision"] is None
+    assert gateway.metric("cxr_gateway_model") == 0
     film = gateway.read(b"film:0.5")
     assert (film.status_code, film.json()["type"]) == (503, "urn:cxr:NotReady")
     assert film.headers["retry-after"] == "5"
@@ -30,11 +33,20 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
         "ready": True,
         "torchserve": "ready",
         "workflow": "chest_xray",
+        "precision": {"binary": "float32", "disease": "float32"},
         "in_flight": 0,
         "waiting": 0,
         "draining": False,
     }
     assert gateway.read(b"film:0.5").status_code == 200
+    torchserve.models = ModelVersions(binary="2.0.0+bfloat16", disease="2.0.0+synthetic.bfloat16")  # as after a roll
+    assert gateway.read(b"film:0.5").status_code == 200
+    assert gateway.state()["precision"] == {"binary": "bfloat16", "disease": "bfloat16"}
+    series = 'cxr_gateway_model{precision="bfloat16",stage="disease",version="2.0.0+synthetic.bfloat16"}'
+    assert (gateway.metric(series), gateway.metric("cxr_gateway_model")) == (1, 2)
+    assert [line["precision"] for line in gateway.log if line.get("event") == "models"] == [
+        {"binary": precision, "disease": precision} for precision in ("float32", "bfloat16")
+    ]
     assert gateway.stop() == 0
 
 

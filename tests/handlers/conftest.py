@@ -18,6 +18,6 @@ def unpacked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         folders[stage] = tmp_path_factory.mktemp(stage)
         for name in ("config.json", "model.safetensors", PREPROCESSOR_FILE):
             (folders[stage] / name).write_bytes((run / stage / "checkpoint" / name).read_bytes())
-        metadata = metadata_of(run, stage, evaluation, "1.0.0")
+        metadata = metadata_of(run, stage, evaluation, "1.0.0", "float32")
         (folders[stage] / "metadata.json").write_text(metadata.model_dump_json())
     return folders

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
-from handlers.networks.explain import _patch_shares, relevance
+from handlers.networks.explain import _patch_shares, _tokens_of_layers, _twin, relevance, relevances
 from handlers.networks.vit import Vit
 
 GRID = 6
@@ -100,6 +101,30 @@ def test_a_film_has_the_same_heatmap_alone_as_in_a_batch(tmp_path: Path) -> None
     together = relevance(vit, films, DARK)
     for film, heatmap in zip(films, together, strict=True):
         np.testing.assert_allclose(relevance(vit, film[None], DARK)[0], heatmap, atol=1e-5)
+
+
+def one_by_one(vit: Vit, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+    """The reference: a pass and a gradient of its own for each label, through the network's own Linears."""
+    inputs = vit.inputs(pixels).requires_grad_()
+    logits, layers = _tokens_of_layers(_twin(vit.model), inputs)
+    gradients = torch.autograd.grad(logits[:, label].sum(), layers)
+    before = vit.model.family.before_patches(vit.model.encoder)
+    shares = _patch_shares([one.detach()[:, before:] for one in layers], [one[:, before:] for one in gradients])
+    maps = interpolate(shares.view(len(pixels), 1, GRID, GRID), size=pixels.shape[1:], mode="bilinear")[:, 0]
+    return (maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).numpy()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["vit", "dinov2"])
+def test_maps_of_one_pass_are_those_of_a_pass_for_each_label(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    load(kind, tmp_path)
+    vit = Vit(tmp_path, torch.device("cpu"), dtype)
+    films, _ = marked_films(3, vit.image_size // GRID)
+    together = relevances(vit, films, [DARK, BRIGHT])
+    assert together.shape == (2, *films.shape)
+    for label, maps in zip((DARK, BRIGHT), together, strict=True):
+        np.testing.assert_allclose(maps, one_by_one(vit, films, label), atol=1e-4)
+        assert maps.std() > 0.01
 
 
 @pytest.mark.parametrize("frozen", [False, True])

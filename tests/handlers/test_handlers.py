@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.special import expit
 
 from handlers import reading
 from handlers.binary_handler import BinaryHandler
@@ -154,18 +153,6 @@ def test_the_disease_node_answers_what_is_no_message(nodes) -> None:
         assert answer.error.type == "NotAMessage"
 
 
-def test_a_gpu_runs_half_precision_and_the_cpu_full(unpacked: dict[str, Path]) -> None:
-    from handlers.networks.vit import serving_dtype
-
-    assert serving_dtype(torch.device("cpu")) == torch.float32
-    metadata = Metadata.read(unpacked["binary"])
-    half = Vit(unpacked["binary"], torch.device("cpu"), torch.bfloat16)
-    full = Vit(unpacked["binary"], torch.device("cpu"))
-    film = np.random.default_rng(0).integers(0, 256, (2, metadata.image_size, metadata.image_size), np.uint8)
-    assert half.dtype == torch.bfloat16
-    assert np.abs(expit(half.logits(film)) - expit(full.logits(film))).max() < 0.02
-
-
 def test_each_label_is_served_through_its_own_calibration(unpacked, film_paths: list[Path], tmp_path: Path) -> None:
     """Against numpy: sigmoid(slope x logit + intercept), before the gate and before the report."""
     chance = np.random.default_rng(0)
@@ -209,7 +196,7 @@ def test_what_is_served_is_what_was_evaluated(
     """Packed, unpacked and read in process: the report has the evaluation's numbers."""
     run: Path = request.getfixturevalue(made)
     evaluation = json.loads((run / "evaluation.json").read_text())
-    archive(run, tmp_path / "store", "1.0.0")
+    archive(run, tmp_path / "store", "1.0.0", "float32")
     for stage in ("binary", "disease"):
         with zipfile.ZipFile(tmp_path / "store" / f"{stage}.mar") as packed:
             packed.extractall(tmp_path / stage)

@@ -18,7 +18,7 @@ from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
 from handlers.message import pack
 from handlers.networks import heatmap as module
-from handlers.networks.explain import relevance
+from handlers.networks.explain import relevance, relevances
 from handlers.networks.heatmap import LONGEST, PRESENT, Wanted, findings_asked, heatmaps_of, to_png
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
@@ -125,9 +125,7 @@ def test_only_who_asks_pays(stages, read, film_paths: list[Path], monkeypatch) -
     """A report without heatmaps is byte for byte what it was, also beside a film with some."""
     films = [path.read_bytes() for path in film_paths[:3]]
     made: list[int] = []
-    monkeypatch.setattr(
-        module, "relevance", lambda vit, pixels, label: made.append(len(pixels)) or relevance(vit, pixels, label)
-    )
+    monkeypatch.setattr(module, "relevances", lambda *asked: made.append(len(asked[1])) or relevances(*asked))
     alone = read(films, {})
     assert made == []
     assert all(set(json.loads(one.model_dump_json())) == {"finding", "routed", "diseases", "models"} for one in alone)
@@ -137,46 +135,39 @@ def test_only_who_asks_pays(stages, read, film_paths: list[Path], monkeypatch) -
     assert [one.heatmaps is None for one in together] == [True, False, True]
 
 
-def test_a_map_that_fails_costs_no_report_and_no_other_map(read, film_paths, monkeypatch, caplog) -> None:
-    films = [path.read_bytes() for path in film_paths[:6]]
+def test_maps_that_fail_cost_no_report_and_no_other_film_s_maps(read, film_paths, monkeypatch, caplog) -> None:
+    films = [path.read_bytes() for path in film_paths[:4]]
 
-    def broken(vit: Vit, pixels: np.ndarray, label: int) -> np.ndarray:
-        if FINDINGS[label] == "Mass":
+    def broken(vit: Vit, pixels: np.ndarray, labels: list[int]) -> np.ndarray:
+        if FINDINGS.index("Mass") in labels:
             raise torch.cuda.OutOfMemoryError
-        return relevance(vit, pixels, label)
+        return relevances(vit, pixels, labels)
 
     plain = read(films, {})
-    monkeypatch.setattr(module, "relevance", broken)
-    reports = read(films, dict.fromkeys(range(6), "Effusion,Mass,Hernia"))
-    assert [set(report.heatmaps) for report in reports] == [{"Effusion", "Hernia"}] * 6
+    monkeypatch.setattr(module, "relevances", broken)
+    reports = read(films, {0: "Effusion", 1: "Effusion,Mass", 2: "Hernia", 3: "Mass"})
+    assert [set(report.heatmaps) for report in reports] == [{"Effusion"}, set(), {"Hernia"}, set()]
     assert [report.model_copy(update={"heatmaps": None}) for report in reports] == plain
-    assert "no heatmap of Mass" in caplog.text
-    assert "6 of 18 heatmaps are missing" in caplog.text
+    assert "no heatmap of Effusion, Mass" in caplog.text
+    assert "3 of 5 heatmaps are missing" in caplog.text
 
 
-def test_the_maps_of_a_batch_have_a_time_limit_and_who_wants_one_comes_first(stages, monkeypatch, caplog) -> None:
-    clock = SimpleNamespace(now=0.0)
+def test_the_maps_of_a_batch_have_a_time_limit_and_who_wants_few_comes_first(stages, monkeypatch, caplog) -> None:
+    clock, seen = SimpleNamespace(now=0.0), list[int]()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
-    def slow(vit: Vit, pixels: np.ndarray, label: int) -> np.ndarray:
-        clock.now += module.SECONDS / 3
-        return np.zeros(pixels.shape, np.float32)
+    def slow(vit: Vit, pixels: np.ndarray, labels: list[int]) -> np.ndarray:
+        clock.now += module.SECONDS / 2
+        seen.append(len(labels))
+        return np.zeros((len(labels), *pixels.shape), np.float32)
 
-    monkeypatch.setattr(module, "relevance", slow)
+    monkeypatch.setattr(module, "relevances", slow)
     pixels = np.zeros((32, 32), np.uint8)
-    films = [Wanted(pixels, FINDINGS, (64, 64)), Wanted(pixels, ["Hernia"], (64, 64))]
-    maps = heatmaps_of(stages[1].vit, films)
-    assert [list(one) for one in maps] == [["Hernia", "Atelectasis", "Cardiomegaly"], ["Hernia"]]
-    assert "11 of 15 heatmaps are missing" in caplog.text
-
-
-def test_a_batch_s_films_are_looked_at_few_at_once(stages, monkeypatch) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(module, "relevance", lambda vit, pixels, label: seen.append(len(pixels)) or pixels / 255.0)
-    films = [Wanted(np.full((32, 32), at, np.uint8), ["Mass"], (32, 32)) for at in range(10)]
-    maps = heatmaps_of(stages[1].vit, films)
-    assert seen == [2, 2, 2, 2, 2]
-    assert [np.asarray(picture(one["Mass"])).max() for one in maps] == list(range(10))
+    wanted = [FINDINGS, ["Hernia"], ["Mass", "Edema"], []]
+    maps = heatmaps_of(stages[1].vit, [Wanted(pixels, names, (64, 64)) for names in wanted])
+    assert seen == [1, 2]
+    assert [list(one) for one in maps] == [[], ["Hernia"], ["Mass", "Edema"], []]
+    assert "14 of 17 heatmaps are missing" in caplog.text
 
 
 @pytest.mark.parametrize(

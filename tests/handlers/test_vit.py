@@ -104,3 +104,21 @@ def test_logits_in_bfloat16_do_not_tie(run: Path) -> None:
     assert half.dtype == np.float32
     assert len(np.unique(half)) > 0.98 * len(np.unique(full))
     assert half == pytest.approx(full, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("stage", ["binary", "disease"])
+def test_on_another_device_than_the_cpu_all_of_a_film_s_way_is_there(
+    run: Path, films: np.ndarray, stage: str, dtype: torch.dtype
+) -> None:
+    """``meta`` has shapes and no values, and refuses a tensor of the CPU's beside its own, as a GPU does."""
+    vit = Vit(run / stage / "checkpoint", torch.device("meta"), dtype)
+    inputs = vit.inputs(films)
+    features = vit.model.features(inputs)
+    logits = vit.model(inputs)
+    for tensor, shape in ((inputs, (7, 3, 32, 32)), (features, (7, vit.width)), (logits, (7, len(vit.model.labels)))):
+        assert (tensor.device.type, tuple(tensor.shape), tensor.dtype) == ("meta", shape, torch.float32)
+    assert {weight.device.type for weight in vit.model.parameters()} == {"meta"}
+    products = [module for module in vit.model.encoder.modules() if isinstance(module, torch.nn.Linear)]
+    assert {module.weight.dtype for module in products} == {dtype}
+    assert vit.model.head.weight.dtype == torch.float32

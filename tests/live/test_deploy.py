@@ -51,7 +51,7 @@ def here(command: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
     folder = tmp_path_factory.mktemp("deployed")
-    archive(run, folder / "model_store", "1.0.0")
+    archive(run, folder / "model_store", "1.0.0", "float32")
     configure(folder)
     return Server.of_folder(folder)
 

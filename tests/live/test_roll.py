@@ -22,7 +22,7 @@ OLD, NEW = "1.0.0+synthetic", "2.0.0+synthetic"
 @pytest.fixture(scope="module")
 def other_store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("other") / "model_store"
-    archive(run, store, "2.0.0")
+    archive(run, store, "2.0.0", "float32")
     return store
 
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 def packed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What 'make archive' writes."""
     store = tmp_path_factory.mktemp("packed")
-    archive(run, store, "1.0.0")
+    archive(run, store, "1.0.0", "float32")
     return store
 
 

@@ -1,6 +1,7 @@
 """Two heads on one frozen backbone, served: stage 1 sends features on, and the reports are those of the checkpoints."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from handlers.findings import FINDINGS
 from handlers.message import Screened, pack
 from handlers.metadata import Metadata
 from handlers.networks.explain import relevance
+from handlers.networks.precision import Bfloat16Effect, is_native
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report
@@ -49,19 +51,24 @@ def stages(probed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scre
     return Screening(folders["binary"], CPU), Naming(folders["disease"], CPU)
 
 
-def expected_of(probed: Path, film: bytes) -> tuple[float, list[float]]:
-    """p(finding), and the 14 of stage 2 on every film."""
+def expected_of(probed: Path, film: bytes, precision: str) -> tuple[float, list[float]]:
+    """p(finding), and the 14 of stage 2 on every film, offline."""
     evaluation = json.loads((probed / "evaluation.json").read_text())
     cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
-    binary, disease = (Vit(probed / stage / "checkpoint", CPU) for stage in ("binary", "disease"))
+    dtype = getattr(torch, precision)
+    binary, disease = (Vit(probed / stage / "checkpoint", CPU, dtype) for stage in ("binary", "disease"))
     pixels = to_pixels(read_film(film), SIDE)[None]
     first = binary.logits(pixels)[:, 0]
     return float(cascade.finding(first)[0]), cascade.diseases(first, disease.logits(pixels))[0].tolist()
 
 
+def log_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in (folder / "logs").glob("torchserve*.log"))
+
+
 def check(report: Report | Refusal, probed: Path, film: bytes) -> bool:
     assert isinstance(report, Report)
-    finding, diseases = expected_of(probed, film)
+    finding, diseases = expected_of(probed, film, report.models.precisions["binary"])
     assert report.finding.probability == pytest.approx(finding, abs=1e-3)
     expected = diseases if report.routed else [0.0] * 14
     assert [report.diseases[name].probability for name in FINDINGS] == pytest.approx(expected, abs=1e-3)
@@ -116,7 +123,22 @@ def test_features_of_another_encoder_are_the_service_s_fault(stages, films: list
     assert (answer.error.code, answer.error.type) == (500, "InternalError")
 
 
-def test_served_reports_are_those_of_the_checkpoints(probed: Path, films: list[bytes], tmp_path: Path) -> None:
-    with live_torchserve(probed, tmp_path) as server:
-        routes = [check(predict(server, film), probed, film) for film in films[:20]]
+def test_served_reports_are_those_of_the_checkpoints_in_the_precision_that_auto_chose(
+    probed: Path, films: list[bytes], tmp_path: Path
+) -> None:
+    nothing = {"films": 1000, "largest_change": 0.0, "finding_auc_change": 0.0, "mean_auc_change": 0.0}
+    evaluation = json.loads((probed / "evaluation.json").read_text())
+    effect = Bfloat16Effect(**nothing, flipped={}, films_flipped=0)
+    (tmp_path / "run").mkdir()
+    for stage in ("binary", "disease"):
+        (tmp_path / "run" / stage).symlink_to(probed / stage)
+    allowed = json.dumps(evaluation | {"bfloat16": effect.model_dump()})
+    (tmp_path / "run" / "evaluation.json").write_text(allowed)
+    with live_torchserve(tmp_path / "run", tmp_path, "auto") as server:
+        reports = [predict(server, film) for film in films[:20]]
+    routes = [check(report, probed, film) for report, film in zip(reports, films[:20], strict=True)]
     assert 0 < sum(routes) < 20
+    if not is_native(CPU):
+        assert {precision for report in reports for precision in report.models.precisions.values()} == {"float32"}
+    said = re.findall(r"the (binary|disease) model computes in (float32|bfloat16): ", log_of(tmp_path))
+    assert dict(said) == reports[0].models.precisions

@@ -81,11 +81,11 @@ def test_one_that_is_started_by_hand_is_found_and_taken_for_the_server_s_own(emp
 def test_registering_by_hand_serves_what_is_packed_and_then_leaves_it(
     empty: Server, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive(run, empty.folder / "model_store", "1.0.0")
+    archive(run, empty.folder / "model_store", "1.0.0", "float32")
     start_by_hand(empty)
     register.main(["--server", str(empty.folder)])
     assert f"ready: POST {empty.inference}/wfpredict/chest_xray" in capsys.readouterr().out
-    archive(run, empty.folder / "model_store", "2.0.0")
+    archive(run, empty.folder / "model_store", "2.0.0", "float32")
     register.main(["--server", str(empty.folder)])
     assert register.predict(empty, register.probe_film()).models.binary == "1.0.0+synthetic"
     assert "2.0.0" not in (empty.store / "chest_xray.html").read_text()

@@ -23,7 +23,7 @@ GONE_WITHIN = 60.0
 def server(run: Path, tmp_path: Path) -> Server:
     """The folder of one that does not run, with a pair that is packed."""
     folder = tmp_path / "server"
-    archive(run, folder / "model_store", "1.0.0")
+    archive(run, folder / "model_store", "1.0.0", "float32")
     configure(folder)
     return Server.of_folder(folder)
 

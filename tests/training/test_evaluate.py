@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from handlers.cascade import Cascade
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
+from handlers.networks.precision import Bfloat16Effect
 from training.archive import archive
 from training.data.labels import parse_finding_labels
 from training.evaluate import evaluate
+from training.evaluation.bfloat16_effect import bfloat16_effect
+from training.evaluation.fit_cascade import Labelled
 from training.evaluation.metrics import MIN_COUNT
 from training.train import train
 from workflows.files.text_files import DataError
@@ -139,3 +144,32 @@ def test_an_archive_holds_all_it_needs_and_says_what_it_is(run: Path, tmp_path: 
         assert metadata.data["synthetic"] is True
         assert metadata.versions["torch"]
         assert metadata.metrics["test"]
+
+
+def test_it_says_what_bfloat16_changes_on_validation(run: Path) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    effect = Bfloat16Effect.model_validate(evaluation["bfloat16"])
+    assert effect.films == evaluation["validation"]["binary"]["films"]
+    assert 0.0 < effect.largest_change < 0.02
+    assert list(effect.flipped) == ["Finding", *FINDINGS]
+    said = f"bfloat16 on {effect.films} validation films: a probability moves by {effect.largest_change:.4f} at most"
+    assert said in " ".join((run / "evaluation.txt").read_text().split())
+
+
+def test_what_bfloat16_changes_is_measured_through_the_served_cascade() -> None:
+    """Four films; stage 1's logits order them otherwise, one goes over the gate, one over a finding's threshold."""
+    targets = np.zeros((4, 15), np.int8)
+    targets[2:, 0] = targets[3, 1] = 1
+    exact = np.full((4, 15), -9.0, np.float32)
+    exact[:, 0], exact[:, 1] = [-1.0, 0.5, 0.4, 2.0], [-3.0, -2.0, -1.0, 1.0]
+    rounded = exact.copy()
+    rounded[:, 0], rounded[3, 1] = [0.1, 0.5, 0.6, 2.0], -0.1
+    cascade = Cascade(thresholds={"Finding": 0.5, **dict.fromkeys(FINDINGS, 0.5)})
+    effect = bfloat16_effect(Labelled(targets, exact, np.array(list("abcd"))), rounded, cascade)
+    assert effect.films == 4
+    assert effect.largest_change == pytest.approx(expit(0.1) - expit(-1.0), abs=1e-6)
+    assert effect.finding_auc_change == pytest.approx(0.25)  # 3 of 4 pairs in order before, all after
+    assert effect.mean_auc_change == 0.0
+    assert {name for name, films in effect.flipped.items() if films} == {"Finding", FINDINGS[0]}
+    assert (effect.flipped["Finding"], effect.flipped[FINDINGS[0]], effect.films_flipped) == (1, 1, 2)
+    assert effect.objection is not None

@@ -27,7 +27,7 @@ STEPS = ((Screening, "binary"), (Naming, "disease"))
 @pytest.fixture(scope="module")
 def store(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    archive(run, folder, "1.0.0")
+    archive(run, folder, "1.0.0", "float32")
     return folder
 
 
@@ -153,7 +153,7 @@ def test_a_joint_pair_stays_conditional_and_is_recalibrated_as_it_is_served(
 ) -> None:
     train(tiny_config("joint", tmp_path / "run", epochs=1))
     evaluate(tmp_path / "run", sensitivity=0.5)
-    archive(tmp_path / "run", tmp_path / "store", "1.0.0")
+    archive(tmp_path / "run", tmp_path / "store", "1.0.0", "float32")
     recalibrate(tmp_path / "store", site, tmp_path / "out", sensitivity=0.9)
     folders = {stage: tmp_path / "unpacked" / stage for stage in ("binary", "disease")}
     metadata = {stage: unpack(tmp_path / "out", stage, folder) for stage, folder in folders.items()}

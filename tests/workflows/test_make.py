@@ -255,7 +255,7 @@ def test_what_is_packed_is_served_and_never_replaced_by_the_demo(mine: Path, ste
 
 def test_the_demo_packs_its_own_pair_again(mine: Path) -> None:
     would = make(mine, "demo")
-    assert "training.archive --run runs/sample-demo --precision float32" in would
+    assert "training.archive --run runs/sample-demo --precision auto" in would
     assert would.index("training.archive") < would.index("gateway.background start")
 
 
@@ -270,3 +270,13 @@ def test_another_precision_packs_anew_and_stays(made: Path) -> None:
     assert "training.archive" not in make(made, "archive")
     os.utime(made / "handlers" / "decoding" / "image.py", (3000, 3000))
     assert "--run runs/sample-demo --precision bfloat16" in make(made, "archive")
+
+
+def test_bench_makes_the_peers_an_environment_of_their_own_once(made: Path) -> None:
+    would = make(made, "bench", "QUICK=1")
+    assert "venv --without-pip .venv-peers" in would
+    assert would.index(".venv-peers/bin/python -m pip install") < would.index("benchmarks.serving --quick")
+    assert ".venv/bin/pip" not in would
+    (made / ".venv-peers").mkdir()
+    (made / ".venv-peers" / "installed").touch()
+    assert "pip install" not in make(made, "bench")

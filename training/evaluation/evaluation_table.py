@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handlers.findings import FINDINGS
+from handlers.networks.precision import Bfloat16Effect
 from training.evaluation.formats import change, empty_table, interval, number
 from training.evaluation.metrics import BINS, MIN_COUNT, class_mean
 from training.evaluation.thresholds import UNKNOWN
@@ -46,7 +47,22 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
             console.print(f"{remark}: {', '.join(evaluation[names])}")
     ill = f"{number(known['prevalence'])} of validation, {number(unseen['prevalence'])} of test"
     console.print(f"Any finding: {ill}; the test's calibration is off by that.")
+    console.print(bfloat16_words(evaluation["bfloat16"]))
     return console.export_text()
+
+
+def bfloat16_words(effect: dict[str, Any]) -> str:
+    """What bfloat16 changes on validation, and what that means for ``PRECISION=auto``."""
+    known = Bfloat16Effect.model_validate(effect)
+    finding, mean = (number(one, 4, "+") for one in (known.finding_auc_change, known.mean_auc_change))
+    flips = ", ".join(f"{name} {films}" for name, films in known.flipped.items() if films)
+    objection = known.objection
+    said = f"served in float32 where PRECISION is auto: {objection}" if objection else "served in it where it is faster"
+    return (
+        f"bfloat16 on {known.films} validation films: a probability moves by {known.largest_change:.4f} at most, stage "
+        f"1's AUC by {finding}, the mean AUC by {mean}; a call turns on {known.films_flipped} films"
+        f"{f' ({flips})' if flips else ''}; {said}."
+    )
 
 
 def print_external(evaluation: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from handlers.findings import FINDINGS, LABELS
+from training.evaluation.evaluation_table import bfloat16_words
 from training.evaluation.formats import interval, number, percent
 from training.evaluation.metrics import FEW, MIN_COUNT, class_mean
 from training.evaluation.thresholds import UNKNOWN
@@ -236,7 +237,7 @@ def _templates() -> Environment:
     )
     shown = {"area": interval, "share": number, "percent": percent, "count": "{:,}".format, "words": _words}
     templates.filters.update(shown, start=_start, precision=_precision, class_mean=class_mean)
-    templates.filters.update(patch=_patch, sizes=_sizes, head=_head)
+    templates.filters.update(patch=_patch, sizes=_sizes, head=_head, served_in=_served_in)
     return templates
 
 
@@ -276,6 +277,16 @@ def _start(training: dict[str, Any]) -> str:
 def _precision(name: str) -> str:
     """Of ``accelerate``: ``no``, ``bf16`` or ``fp16``."""
     return "float32" if name == "no" else f"{name}, mixed"
+
+
+def _served_in(metadata: dict[str, Any]) -> str:
+    """What the archive is packed with; of ``auto``, what it means."""
+    wanted, effect = metadata["precision"], metadata.get("bfloat16")
+    if wanted != "auto":
+        return str(wanted)
+    if effect is None:
+        return "float32, for nobody has measured what bfloat16 changes"
+    return f"auto. {bfloat16_words(effect)}"
 
 
 if __name__ == "__main__":

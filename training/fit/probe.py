@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from handlers.networks.network import Network
-from handlers.networks.vit import THREADS, Vit, serving_device, serving_dtype
+from handlers.networks.vit import THREADS, Vit, serving_device
 from training.data.films import Films
 from training.evaluation.metrics import auc, labelled, mean_auc
 from training.fit.config import ProbeConfig, TrainConfig
@@ -75,8 +75,7 @@ def fit_probe(
     truth = targets[train]
     with scratch_folder(cache / "backbone") as folder:
         save_checkpoint(network, config.model, folder)
-        device = serving_device()
-        vit = Vit(folder, device, serving_dtype(device, "bfloat16" if config.precision == "bf16" else "float32"))
+        vit = Vit(folder, serving_device(), torch.bfloat16 if config.precision == "bf16" else torch.float32)
         learned, judged = (load_features(folder, vit, pixels, rows, cache) for rows in (train, validation))
         if probe.flip:
             mirrored = load_features(folder, vit, pixels, train, cache, mirrored=True)

@@ -1,0 +1,76 @@
+"""The ratios that are published: none of them is larger for what was left out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import machine, serving, training
+from benchmarks.arms.arm import Peer
+from benchmarks.plan import RIVALS
+from benchmarks.summary import ratios_of
+
+RATES = {"ours_workflow": 6.0, "limit": 8.0, "litserve": 4.0, "ray_serve": 3.0, "fastapi_pipelines": 2.0}
+
+
+def rows(rates: dict[str, float], difference: float = 0.01) -> list[dict[str, object]]:
+    about = {"pair": "base", "share": 50, "form": "png", "largest_difference": difference}
+    return [
+        {**about, "load": "in process" if name == "limit" else "closed, 32", "arm": name, "films_per_second": rate}
+        for name, rate in rates.items()
+    ]
+
+
+def test_ours_is_compared_with_the_best_peer_and_the_limit() -> None:
+    ratios = ratios_of(rows(RATES), {}, {}, "float32")
+    assert ratios["ours_over_best_peer"] == 1.5
+    assert ratios["ours_over_limit_base"] == 0.75
+    assert ratios["ours_over_limit_small"] is None
+
+
+@pytest.mark.parametrize("missing", RIVALS)
+def test_a_missing_peer_makes_the_ratio_null_and_never_larger(missing: str) -> None:
+    assert ratios_of(rows(RATES | {missing: 0.0}), {}, {}, "float32")["ours_over_best_peer"] is None
+    left = {name: rate for name, rate in RATES.items() if name != missing}
+    assert ratios_of(rows(left), {}, {}, "float32")["ours_over_best_peer"] is None
+
+
+def test_a_peer_that_answers_wrongly_is_none() -> None:
+    wrong = rows(RATES, difference=0.05)
+    assert ratios_of(wrong, {}, {}, "float32")["ours_over_best_peer"] is None
+    assert ratios_of(wrong, {}, {}, "bfloat16")["ours_over_best_peer"] == 1.5
+
+
+def test_a_peer_is_looked_for_in_the_peers_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    monkeypatch.setattr(machine, "PEERS_PYTHON", tmp_path / "bin" / "python")
+    peer = Peer("a peer", "module", ("a_package_of_a_peer",))
+    assert peer.missing() == "a_package_of_a_peer not installed: make .venv-peers/installed"
+    (packages / "a_package_of_a_peer.py").touch()
+    assert peer.missing() is None
+    assert machine.peers_python() == sys.executable  # it was not made
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    assert machine.peers_python() == str(tmp_path / "bin" / "python")
+
+
+def test_a_quick_run_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "RESULTS", tmp_path)
+    assert serving.out_of("serving.json", quick=True) == tmp_path / "quick" / "serving.json"
+    assert serving.out_of("serving.json", quick=False) == tmp_path / "serving.json"
+    monkeypatch.setattr(training, "RESULTS", tmp_path)
+    assert training.out_of(quick=True) == tmp_path / "quick" / "training.json"
+    assert training.out_of(quick=False) == tmp_path / "training.json"
+
+
+def test_quick_figures_are_not_committed() -> None:
+    root = Path(serving.__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    ignored = ["git", "check-ignore", "-q", "benchmarks/results/quick/serving.json"]
+    assert subprocess.run(ignored, cwd=root).returncode == 0
+    published = json.loads((root / "benchmarks" / "results" / "serving.json").read_text())
+    assert published["quick"] is False
