@@ -189,7 +189,9 @@ def _require_title(title: str) -> None:
         raise SettingsError(f"{title!r} is no AE title: up to {LONGEST_TITLE} ASCII characters, no backslash")
 
 
-def parse_settings(arguments: Sequence[str] | None, prog: str, description: str, **flags: Any) -> tuple[Settings, Namespace]:
+def parse_settings(
+    arguments: Sequence[str] | None, prog: str, description: str, **flags: Any
+) -> tuple[Settings, Namespace]:
     """The settings of ``python -m pacs.node``, and its other arguments.
 
     Raises:

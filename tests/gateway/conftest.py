@@ -25,10 +25,10 @@ from structlog.stdlib import ProcessorFormatter
 
 from benchmarks.arms.reserved_ports import free_ports
 from gateway.keys import KEYS_FILE, make
-from gateway.logs import LINE
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score
 from workflows import jvm
+from workflows.log_lines import LINE
 from workflows.register import probe_film
 
 ROOT = Path(__file__).parents[2]
