@@ -37,6 +37,7 @@ CREATE TABLE films (
     received REAL NOT NULL,
     changed REAL NOT NULL,
     bytes INTEGER NOT NULL,
+    object_bytes INTEGER NOT NULL DEFAULT 0,
     report TEXT,
     commitment TEXT
 );
@@ -48,8 +49,8 @@ CREATE INDEX objects_by_film ON objects (film);
 CREATE TABLE studies (study_uid TEXT PRIMARY KEY, changed REAL NOT NULL, summary TEXT);
 CREATE TABLE marks (server TEXT PRIMARY KEY, mark TEXT NOT NULL);
 """
-"""``due``, ``received`` and ``changed`` in seconds of Unix time. ``bytes``: of the film and its objects on the disk; 0
-once they are gone. ``commitment``: UID of the transaction that the film's objects are part of."""
+"""``due``, ``received`` and ``changed`` in seconds of Unix time. ``bytes`` and ``object_bytes``: on the disk; 0 once
+they are gone. ``commitment``: UID of the transaction that the film's objects are part of."""
 _FILM = "id, sop_uid, study_uid, source, destination, state, reason, failures, received, digest"
 
 
@@ -69,6 +70,8 @@ class State(StrEnum):
 
 WAITING = (State.RECEIVED, State.READING, State.READ, State.DELIVERING)
 ENDED = (State.DELIVERED, State.REFUSED, State.STUCK)
+IN_HAND = ((State.READING, State.RECEIVED), (State.DELIVERING, State.READ))
+"""What a film is while a thread has it, and what it was before."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class FilmQueue:
 
     def recover(self) -> None:
         """At a start: what a killed node had in hand waits again."""
-        for doing, before in ((State.READING, State.RECEIVED), (State.DELIVERING, State.READ)):
+        for doing, before in IN_HAND:
             self._do("UPDATE films SET state=?, due=0 WHERE state=? AND commitment IS NULL", before, doing)
 
     def add(self, sop_uid: str, study_uid: str, digest: str, source: str, destination: str, size: int) -> Film:
@@ -204,7 +207,7 @@ class FilmQueue:
                     "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", [(*one, film.id) for one in objects]
                 )
                 row = self._rows.execute(
-                    f"UPDATE films SET state=?, changed=?, report=?, bytes=bytes+?, reason='', failures=0, due=0"
+                    f"UPDATE films SET state=?, changed=?, report=?, object_bytes=?, reason='', failures=0, due=0"
                     f" WHERE id=? RETURNING {_FILM}",
                     (State.READ, time.time(), text, size, film.id),
                 ).fetchone()
@@ -233,13 +236,22 @@ class FilmQueue:
         for row in rows:
             self._tell(row)
 
-    def put_back(self, films: Iterable[Film], state: State, reason: str) -> None:
-        """Through no fault of theirs; who claims them waits before it claims others."""
-        for film in films:
-            self._do("UPDATE films SET state=?, reason=?, commitment=NULL WHERE id=?", state, reason, film.id)
+    def was_delivered(self, film: Film) -> None:
+        """Its objects may go."""
+        self.become(film, State.DELIVERED)
+        self._do("UPDATE films SET object_bytes=0 WHERE id=?", film.id)
 
-    def await_commitment(self, films: Iterable[Film], transaction: str, within: float) -> None:
-        """What was stored waits for the word of who has it, for so many seconds."""
+    def put_back(self, films: Iterable[Film], reason: str) -> None:
+        """Those that are still in hand, through no fault of theirs; who claims them waits before it claims others."""
+        for film in films:
+            for doing, before in IN_HAND:
+                self._do(
+                    "UPDATE films SET state=?, reason=? WHERE id=? AND state=? AND commitment IS NULL",
+                    *(before, reason, film.id, doing),
+                )
+
+    def await_commitment(self, films: Iterable[Film], transaction: str | None, within: float) -> None:
+        """What was stored waits for the word of who has it, for so many seconds; without a transaction no longer."""
         for film in films:
             self._do("UPDATE films SET commitment=?, due=? WHERE id=?", transaction, time.time() + within, film.id)
 
@@ -314,7 +326,7 @@ class FilmQueue:
         self._do("INSERT INTO marks VALUES (?, ?) ON CONFLICT DO UPDATE SET mark=?", server, mark, mark)
 
     def bytes_kept(self) -> int:
-        ((total,),) = self._do("SELECT COALESCE(SUM(bytes), 0) FROM films")
+        ((total,),) = self._do("SELECT COALESCE(SUM(bytes + object_bytes), 0) FROM films")
         return int(total)
 
     def done_before(self, moment: float, at_most: int) -> list[Film]:
@@ -327,7 +339,7 @@ class FilmQueue:
 
     def has_gone(self, film: Film) -> None:
         """Its files are removed; that it was here is remembered."""
-        self._do("UPDATE films SET bytes=0, report=NULL WHERE id=?", film.id)
+        self._do("UPDATE films SET bytes=0, object_bytes=0, report=NULL WHERE id=?", film.id)
 
     def forget_before(self, moment: float) -> None:
         """Films whose files have gone and that ended before, with their objects, and studies without any film."""

@@ -8,6 +8,7 @@ import pydicom
 
 from client.gateway import NO_REPORT, Gateway, Stopped
 from handlers.report import Report
+from pacs.film_files import film_file, objects_folder
 from pacs.film_queue import Film, FilmQueue, State
 from pacs.secondary_capture import secondary_captures
 from pacs.settings import Settings
@@ -63,15 +64,15 @@ class Reading:
         """Whatever hinders that, too: a film that stayed ``reading`` would wait for the next start."""
         while film and not self._stopped.is_set():
             try:
-                return self._queue.put_back([film], State.RECEIVED, reason)
+                return self._queue.put_back([film], reason)
             except Exception as fault:
                 logger.warning("the queue is hindered", exc_info=fault, extra={"event": "queue_hindered"})
                 self._stopped.wait(LOOK)
         return None
 
     def _read(self, film: Film) -> None:
-        """Raises ServerError where the service is away, full for long, or refuses the key; Stopped at the node's end."""
-        path = self._folder / "films" / f"{film.sop_uid}.dcm"
+        """Raises ServerError where the service is away, full for long, or refuses the key; Stopped at the end."""
+        path = film_file(self._folder, film.sop_uid)
         answer = self._gateway.read(path.read_bytes(), self._heatmaps)
         if isinstance(answer, Report):
             self._keep(film, path, answer)
@@ -93,7 +94,7 @@ class Reading:
             logger.error("no object can be made", exc_info=fault, extra={"event": "no_object", "film": film.id})
             self._queue.become(film, State.STUCK, f"no DICOM object can be made of its report: {type(fault).__name__}")
             return
-        with written_folder(self._folder / "objects" / film.sop_uid) as folder:
+        with written_folder(objects_folder(self._folder, film.sop_uid)) as folder:
             for number, each in enumerate(objects):
                 each.save_as(folder / f"{number:02}.dcm", enforce_file_format=True)
             size = sum(file.stat().st_size for file in folder.iterdir())

@@ -15,6 +15,7 @@ from pydicom.uid import UID
 
 from handlers.decoding.dicom import check_dicom
 from handlers.refusals import MAX_BYTES, RefusedFilm
+from pacs.film_files import film_file
 from pacs.film_queue import Film, FilmQueue
 from pacs.settings import Settings
 from workflows.files.atomic import NotWritten, says_full, written
@@ -50,12 +51,17 @@ class Reception:
 
     Args:
         make_room: removes films that have ended before their age, until so many bytes are free; it may not get so far.
+        told: called for each film that is not taken, with its source and the status.
     """
 
-    def __init__(self, settings: Settings, queue: FilmQueue, make_room: Callable[[int], None]) -> None:
-        self._settings, self._queue, self._make_room = settings, queue, make_room
-        self._films = settings.folder / "films"
-        self._films.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        settings: Settings,
+        queue: FilmQueue,
+        make_room: Callable[[float], None],
+        told: Callable[[str, str], None],
+    ) -> None:
+        self._settings, self._queue, self._make_room, self._told = settings, queue, make_room, told
         self._turn = threading.Lock()
 
     def take(self, data: bytes, source: str, sop_class: str = "", sop_uid: str = "") -> Answer:
@@ -68,12 +74,14 @@ class Reception:
         """
         answer = self._take(data, source, sop_class, sop_uid)
         if not answer.taken:
-            logger.warning(
-                "not taken: %s",
-                answer.comment,
-                extra={"event": "not_taken", "ae": source, "status": f"{answer.status:04X}"},
-            )
+            self.refused(answer, source)
         return answer
+
+    def refused(self, answer: Answer, source: str) -> None:
+        """Says that a film was not taken."""
+        fields = {"event": "not_taken", "ae": source, "status": f"{answer.status:04X}"}
+        logger.warning("not taken: %s", answer.comment, extra=fields)
+        self._told(source, fields["status"])
 
     def _take(self, data: bytes, source: str, sop_class: str, sop_uid: str) -> Answer:
         try:
@@ -99,7 +107,7 @@ class Reception:
             return self._again(known, data, film) if known else self._new(data, source, uid, study)
 
     def _new(self, data: bytes, source: str, uid: str, study: str) -> Answer:
-        path = self.path(uid)
+        path = film_file(self._settings.folder, uid)
         try:
             if not self._has_room(len(data)):
                 return FULL
@@ -116,13 +124,11 @@ class Reception:
 
     def _again(self, known: Film, data: bytes, film: pydicom.Dataset) -> Answer:
         """A film that was sent before is taken, and nothing more; one of another patient under its UID is not."""
-        if known.digest != hashlib.sha256(data).hexdigest() and self.path(known.sop_uid).exists():
-            if _whose(_head(self.path(known.sop_uid))) != _whose(film):
-                return Answer(NOT_UNDERSTOOD, "its SOP instance UID is that of another patient's film")
+        path = film_file(self._settings.folder, known.sop_uid)
+        other = known.digest != hashlib.sha256(data).hexdigest() and path.exists()
+        if other and _whose(_head(path)) != _whose(film):
+            return Answer(NOT_UNDERSTOOD, "its SOP instance UID is that of another patient's film")
         return TAKEN
-
-    def path(self, sop_uid: str) -> Path:
-        return self._films / f"{sop_uid}.dcm"
 
     def _has_room(self, size: int) -> bool:
         if (lacking := self._lacking(size)) > 0:
@@ -131,7 +137,7 @@ class Reception:
 
     def _lacking(self, size: int) -> float:
         over = self._queue.bytes_kept() + size - self._settings.max_gb * GB
-        short = self._settings.min_free_gb * GB + size - shutil.disk_usage(self._films).free
+        short = self._settings.min_free_gb * GB + size - shutil.disk_usage(self._settings.folder).free
         return max(over, short)
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+from pacs.film_files import film_file, objects_folder, owner
 from pacs.film_queue import Film, FilmQueue
 from pacs.settings import Settings
 
@@ -12,16 +13,12 @@ DAY = 86400.0
 REMEMBERED = 365.0
 """Days for which a film whose files have gone is known as one that was here: sent again, it is not read again."""
 AT_ONCE = 100
-PARTIAL = "*.partial"
 
 logger = logging.getLogger(__name__)
 
 
 class Retention:
-    """Removes the files of films that were delivered or refused. Those that wait or are stuck stay, whatever their age.
-
-    Each film's are ``films/UID.dcm`` and the folder ``objects/UID``.
-    """
+    """Removes the files of films that were delivered or refused. Those that wait or are stuck stay, however old."""
 
     def __init__(self, settings: Settings, queue: FilmQueue) -> None:
         self._folder, self._queue, self._keep = settings.folder, queue, settings.keep_days * DAY
@@ -45,11 +42,11 @@ class Retention:
     def clean(self) -> None:
         """At a start: files without a row in the queue, which a killed node had not acknowledged yet."""
         for path in (*self._folder.glob("films/*"), *self._folder.glob("objects/*")):
-            if path.name.startswith(".") or self._queue.film(path.name.removesuffix(".dcm")) is None:
+            if path.name.startswith(".") or self._queue.film(owner(path)) is None:
                 _remove_path(path)
 
     def _remove(self, film: Film) -> int:
-        paths = (self._folder / "films" / f"{film.sop_uid}.dcm", self._folder / "objects" / film.sop_uid)
+        paths = (film_file(self._folder, film.sop_uid), objects_folder(self._folder, film.sop_uid))
         size = sum(_remove_path(path) for path in paths)
         self._queue.has_gone(film)
         return size
