@@ -37,7 +37,7 @@ class Delivery:
 
     def start(self, name: str, store: Store) -> threading.Thread:
         """Of the films whose destination is ``name``."""
-        thread = threading.Thread(target=self._run, args=(name, store), name=f"delivery to {name}")
+        thread = threading.Thread(target=self._run, args=(name, store), name=f"delivery to {name}", daemon=True)
         thread.start()
         return thread
 

@@ -37,7 +37,9 @@ class Reading:
         self._heatmaps = ",".join(settings.wanted_heatmaps())
 
     def start(self) -> list[threading.Thread]:
-        threads = [threading.Thread(target=self._run, name=f"reader {number}") for number in range(READERS)]
+        threads = [
+            threading.Thread(target=self._run, name=f"reader {number}", daemon=True) for number in range(READERS)
+        ]
         for thread in threads:
             thread.start()
         return threads
