@@ -99,6 +99,8 @@ class FilmQueue:
 
     Args:
         folder: of the node; made where it is missing.
+
+    Attributes:
         told: called after each step of a film, with the film as it then is.
 
     Raises:
@@ -106,8 +108,9 @@ class FilmQueue:
         NotWritten: the disk is full.
     """
 
-    def __init__(self, folder: Path, told: Callable[[Film], None] = lambda _: None) -> None:
-        self.path, self._told = folder / QUEUE_FILE, told
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / QUEUE_FILE
+        self.told: Callable[[Film], None] = lambda _: None
         folder.mkdir(parents=True, exist_ok=True)
         self._lock, self._news = threading.RLock(), threading.Condition()
         with naming(self.path):
@@ -354,7 +357,7 @@ class FilmQueue:
 
     def _tell(self, row: Sequence[Any]) -> Film:
         film = Film.of(row)
-        self._told(film)
+        self.told(film)
         self.wake()
         return film
 

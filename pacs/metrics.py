@@ -3,7 +3,14 @@
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -25,8 +32,9 @@ class Metrics:
         seconds: from a film's receipt to its delivery.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: FilmQueue) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(_Held(queue))
         of = {"registry": self.registry}
         self.steps = Counter("cxr_pacs_films_total", "Films by the state that they came into", ["ae", "state"], **of)
         self.not_taken = Counter("cxr_pacs_not_taken_total", "Films refused when sent", ["ae", "status"], **of)
@@ -46,14 +54,17 @@ class Metrics:
     def count_not_taken(self, source: str, status: str) -> None:
         self.not_taken.labels(source, status).inc()
 
-    def serve(self, settings: Settings, queue: FilmQueue) -> None:
+    def serve(self, settings: Settings) -> None:
         """``http://HOST:PORT/metrics``, in a thread; raises SettingsError where the port is taken."""
-        self.registry.register(_Held(queue))
         try:
             start_http_server(settings.metrics_port, settings.metrics_host, self.registry)
         except OSError as fault:
             where = f"{settings.metrics_host}, port {settings.metrics_port} (metrics_port)"
             raise SettingsError(f"cannot listen on {where}: {fault.strerror}") from fault
+
+    def exposition(self) -> bytes:
+        """All of them, in Prometheus' text format."""
+        return generate_latest(self.registry)
 
 
 class _Held(Collector):

@@ -80,14 +80,15 @@ def run(settings: Settings) -> None:
 
 
 def _run(settings: Settings) -> None:
-    stopped, metrics = threading.Event(), Metrics()
+    queue, stopped = FilmQueue(settings.folder), threading.Event()
+    metrics = Metrics(queue)
 
     def told(film: Film) -> None:
         metrics.count(film)
         fields = {"event": "film", "film": film.id, "ae": film.source, "state": film.state, "reason": film.reason}
         logger.info("film %s %s", film.id, film.state, extra=fields)
 
-    queue = FilmQueue(settings.folder, told)
+    queue.told = told
     queue.recover()
     retention = Retention(settings, queue)
     retention.clean()
@@ -96,7 +97,7 @@ def _run(settings: Settings) -> None:
     delivery = Delivery(settings, queue, stopped)
     commitments = Commitments(queue, delivery.conclude)
     scp = StorageScp(settings, reception, commitments.reported)
-    metrics.serve(settings, queue)
+    metrics.serve(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())
     threads = _started(settings, queue, gateway, reception, delivery, commitments, stopped)

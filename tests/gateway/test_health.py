@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.routes.openapi import REASONS
+from pacs.film_queue import FilmQueue
+from pacs.metrics import Metrics
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, report_of
 
 ROOT = Path(__file__).parents[2]
@@ -77,21 +79,25 @@ def test_an_idle_gateway_stops_at_once_and_a_second_signal_does_not_wait_for_fil
         assert busy.process.wait(PATIENCE) == 0
 
 
-def test_the_dashboard_shows_only_metrics_that_exist(roomy: Gateway) -> None:
+def test_the_dashboard_shows_only_metrics_that_exist(roomy: Gateway, tmp_path: Path) -> None:
     shown = {
         name
         for panel in DASHBOARD["panels"]
         for target in panel.get("targets", [])
         for name in re.findall(r"\b(?:cxr|process)_\w+", target["expr"])
     }
-    exposed = re.findall(r"^# TYPE (\w+)", roomy.get("/metrics").text, re.MULTILINE)
+    node = Metrics(FilmQueue(tmp_path)).exposition().decode()
+    exposed = re.findall(r"^# TYPE (\w+)", roomy.get("/metrics").text + node, re.MULTILINE)
     counted = [
         name
         for file in (ROOT / "handlers").glob("*_handler.py")
         for name in re.findall(r'count\("(\w+)"', file.read_text())
     ]
     assert {re.sub("_(bucket|sum|count)$", "", name) for name in shown} <= {*exposed, *counted}
-    ours = {name for name in exposed if name.startswith("cxr_gateway")} | {"cxr_binary_batches", "cxr_disease_films"}
+    ours = {name for name in exposed if name.startswith(("cxr_gateway", "cxr_pacs"))} | {
+        "cxr_binary_batches",
+        "cxr_disease_films",
+    }
     assert ours <= {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
 
 
