@@ -4,20 +4,25 @@ import uuid
 
 from pydicom.uid import UID
 
-from handlers.report import Report
+from handlers.report import ModelVersions
 
 NAMESPACE = uuid.UUID("b0e9d2a5-6c1f-5d1b-9a70-2f3c8f6f7d15")
-"""Of this project's name-based UUIDs (RFC 9562, section 5.5). It never changes: UIDs that are in archives hang on it."""
+"""Of these name-based UUIDs (RFC 9562, section 5.5). It never changes: UIDs that are in archives hang on it."""
 
 
-def uid_of(film: str, report: Report, kind: str) -> UID:
-    """The UID of an object of ``kind`` that is made of a film and its report.
+def uuid_of(film: str, models: ModelVersions, kind: str) -> uuid.UUID:
+    """As ``uid_of``, for those who want a UUID."""
+    return uuid.uuid5(NAMESPACE, "\n".join((film, models.binary, models.disease, kind)))
 
-    The same film, models and kind have the same UID, whoever makes it and when.
+
+def uid_of(film: str, models: ModelVersions, kind: str) -> UID:
+    """The UID of an object of ``kind`` that is made of a film's report.
+
+    The same film, models and kind have the same UID, whoever makes the object, and when.
 
     Args:
-        film: the film's SOP Instance UID.
-        kind: what the object is: ``sr``, ``sr-series``, ``sc:Effusion``, ….
+        film: the film's SOP Instance UID; "" for what stands for the models alone.
+        models: that read it.
+        kind: what has the UID: ``sr``, ``sr series``, ``sc Effusion``, ….
     """
-    name = "\n".join((film, report.models.binary, report.models.disease, kind))
-    return UID(f"2.25.{uuid.uuid5(NAMESPACE, name).int}")  # PS3.5, B.2: a UUID as an OID
+    return UID(f"2.25.{uuid_of(film, models, kind).int}")  # PS3.5, B.2

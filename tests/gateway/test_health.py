@@ -131,13 +131,13 @@ def test_the_documentation_needs_no_outside_network(roomy: Gateway) -> None:
 def test_the_documentation_describes_every_status_and_field(roomy: Gateway) -> None:
     document = roomy.get("/openapi.json").json()
     operation = document["paths"]["/v1/reports"]["post"]
-    assert set(operation["responses"]) == {"200", *(str(status) for status in REASONS)}
+    assert set(operation["responses"]) == {"200", "204", *(str(status) for status in REASONS)}
     report = operation["responses"]["200"]
     assert report["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Report"}
     for name in ("Report", "Score", "ModelVersions"):
         assert all("description" in field for field in document["components"]["schemas"][name]["properties"].values())
     options = [one for one in operation["parameters"] if one["in"] == "query"]
-    assert [(one["name"], one["required"]) for one in options] == [("heatmaps", False)]
+    assert [(one["name"], one["required"]) for one in options] == [("heatmaps", False), ("format", False)]
     assert "all-present" in options[0]["description"]
     assert set(operation["responses"]["429"]["headers"]) == {"X-Request-ID", "Retry-After"}
     for status in REASONS:
