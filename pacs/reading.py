@@ -7,7 +7,9 @@ from pathlib import Path
 import pydicom
 
 from client.gateway import NO_REPORT, Gateway, Stopped
+from handlers.refusals import RefusedFilm
 from handlers.report import Report
+from pacs.film_attributes import NotReportable
 from pacs.film_files import film_file, objects_folder
 from pacs.film_queue import Film, FilmQueue, State
 from pacs.secondary_capture import secondary_captures
@@ -92,12 +94,15 @@ class Reading:
         try:
             data_set = pydicom.dcmread(path)
             objects = [structured_report(data_set, report), *secondary_captures(data_set, report)]
+        except (NotReportable, RefusedFilm) as fault:
+            return self._queue.become(film, State.REFUSED, f"{type(fault).__name__}: {fault}")
         except Exception as fault:  # a data set may hold anything, and a fault's words may quote it
             logger.error("no object can be made", exc_info=fault, extra={"event": "no_object", "film": film.id})
-            self._queue.become(film, State.STUCK, f"no DICOM object can be made of its report: {type(fault).__name__}")
-            return
+            said = f"no DICOM object can be made of its report: {type(fault).__name__}"
+            return self._queue.become(film, State.STUCK, said)
         with written_folder(objects_folder(self._folder, film.sop_uid)) as folder:
             for number, each in enumerate(objects):
                 each.save_as(folder / f"{number:02}.dcm", enforce_file_format=True)
             size = sum(file.stat().st_size for file in folder.iterdir())
-        self._queue.was_read(film, report, [(one.SOPInstanceUID, one.SOPClassUID) for one in objects], size)
+        made = [(one.SOPInstanceUID, one.SOPClassUID) for one in objects]
+        return self._queue.was_read(film, report, made, size)

@@ -132,7 +132,7 @@ def test_a_refused_film_has_no_report_says_why_and_can_be_sent_again(
     shown = node.run("--status").stdout
     assert blank.SOPInstanceUID in shown
     assert "BlankImage" in shown
-    before = len([line for line in node.lines(event="film", state="refused")])
+    before = len(node.lines(event="film", state="refused"))
     again = node.run("--again", blank.SOPInstanceUID)
     assert (again.returncode, again.stdout) == (0, "1 films are on their way again\n")
     node.until(lambda: len(node.lines(event="film", state="refused")) == before + 1)
@@ -180,10 +180,6 @@ def test_no_field_of_a_patient_s_is_in_logs_metrics_or_the_queue(
     values = {word for value in PATIENT.values() for word in (value, *value.split("^"))} | {"Wilhelmina"}
     assert {(where, value) for where, text in shown.items() for value in values if value in text} == set()
     assert taken.SOPInstanceUID in tables  # that is what is looked through
-
-
-def queue_files(node: Node) -> list[str]:
-    return [path.name for path in node.folder.glob("queue.db*")]
 
 
 def test_the_metrics_count_films_by_who_sent_them(node: Node, archive: Archive, new_film: NewFilm) -> None:
