@@ -12,9 +12,15 @@ from benchmarks.arms.reserved_ports import free_ports
 from tests.gateway.conftest import Gateway
 from tests.pacs.node.archive import Archive
 from tests.pacs.node.films import film, small_pixels
+from tests.pacs.node.orthanc import INSTALLED, MISSING
 from tests.pacs.node.process import Node
 
 StartNode = Callable[..., Node]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not INSTALLED:
+        terminalreporter.write_line(MISSING, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from benchmarks.arms.reserved_ports import free_ports
 from tests.pacs.node.process import PATIENCE, TITLE
@@ -28,10 +27,8 @@ end
 """
 """Auto-routing as its book shows it: of all that is no report, our own Secondary Captures included."""
 
-needs_orthanc = pytest.mark.skipif(
-    not (PROGRAM and PLUGINS),
-    reason="ORTHANC IS NOT INSTALLED, the PACS is not tested: apt-get install orthanc orthanc-dicomweb",
-)
+MISSING = "NO PACS TESTS: no film went through a PACS. Install Orthanc ('apt-get install orthanc orthanc-dicomweb')"
+INSTALLED = bool(PROGRAM and PLUGINS)
 
 
 class Orthanc:

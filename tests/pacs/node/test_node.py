@@ -167,9 +167,7 @@ def test_no_field_of_a_patient_s_is_in_logs_metrics_or_the_queue(
     node.wait_for(taken, State.DELIVERED)
     node.wait_for(invalid, State.DELIVERED)
     node.until(lambda: taken.StudyInstanceUID in node.queue.summaries(1000))
-    tables = "\n".join(
-        node.queue.path.parent.joinpath(name).read_bytes().decode("latin-1") for name in queue_files(node)
-    )
+    tables = "".join(path.read_bytes().decode("latin-1") for path in node.folder.glob("queue.db*"))
     shown = {
         "log": node.log_text,
         "metrics": node.metrics() + gateway.get("/metrics").text,
