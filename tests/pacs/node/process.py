@@ -35,7 +35,7 @@ class Node:
     """
 
     def __init__(self, scratch: Path, gateway: str, key: str, peers: list[dict[str, Any]], **settings: Any) -> None:
-        self.port, self.metrics_port = free_ports(2)
+        self.port, self.metrics_port = settings.pop("port", None) or free_ports(1)[0], free_ports(1)[0]
         (scratch / "key").write_text(key)
         folder = settings.pop("folder", scratch / "node")
         told = {

@@ -1,5 +1,6 @@
 """Round trips with a real PACS: films in, to the node, reports back into their study; by DICOM and by DICOMweb."""
 
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -25,19 +26,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not INSTALLED, reason=MISSING
 
 
 @pytest.fixture(params=["DICOM, auto-routing", "DICOMweb"])
-def pair(
-    request: pytest.FixtureRequest, gateway: Gateway, start_node: StartNode, tmp_path: Path
-) -> tuple[Orthanc, Node]:
+def pair(request: pytest.FixtureRequest, start_node: StartNode, tmp_path: Path) -> Iterator[tuple[Orthanc, Node]]:
     """Orthanc and a node that know each other."""
     (port,) = free_ports(1)
-    by_web = request.param == "DICOMweb"
+    by_web, heatmaps = request.param == "DICOMweb", "Effusion,Nodule"
     orthanc = Orthanc(tmp_path, port, routes=not by_web)
-    request.addfinalizer(orthanc.kill)
-    heatmaps = "Effusion,Nodule"
     if by_web:
         web = {"name": "WEB", "url": f"{orthanc.url}/dicom-web", "since": "1990-01-01"}
-        return orthanc, start_node([], web=[web], heatmaps=heatmaps)
-    return orthanc, start_node([orthanc.peer], port=port, heatmaps=heatmaps)
+        yield orthanc, start_node([], web=[web], heatmaps=heatmaps)
+    else:
+        yield orthanc, start_node([orthanc.peer], port=port, heatmaps=heatmaps)
+    orthanc.kill()
 
 
 def test_three_chest_films_get_their_reports_and_heatmaps_in_their_study(
