@@ -5,7 +5,6 @@ UID: it is here once, however often it comes. What a killed node was doing with 
 its report and its objects have the same UIDs, so that nothing is there twice.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,46 +15,10 @@ from typing import Any
 
 from handlers.report import Report
 from handlers.study import Study
-from workflows.command_line import Fault
-from workflows.files.atomic import naming
+from pacs.queue_tables import QueueError, opened
 
 QUEUE_FILE = "queue.db"
-VERSION = 1
-"""Of the tables (SQLite's ``user_version``)."""
-TABLES = """
-CREATE TABLE films (
-    id INTEGER PRIMARY KEY,
-    sop_uid TEXT NOT NULL UNIQUE,
-    study_uid TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    source TEXT NOT NULL,
-    destination TEXT NOT NULL,
-    state TEXT NOT NULL,
-    reason TEXT NOT NULL DEFAULT '',
-    failures INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL DEFAULT 0,
-    received REAL NOT NULL,
-    changed REAL NOT NULL,
-    bytes INTEGER NOT NULL,
-    object_bytes INTEGER NOT NULL DEFAULT 0,
-    report TEXT,
-    commitment TEXT
-);
-CREATE INDEX films_by_state ON films (state, destination, due);
-CREATE INDEX films_by_study ON films (study_uid);
-CREATE INDEX films_by_commitment ON films (commitment) WHERE commitment IS NOT NULL;
-CREATE TABLE objects (uid TEXT PRIMARY KEY, class_uid TEXT NOT NULL, film INTEGER NOT NULL);
-CREATE INDEX objects_by_film ON objects (film);
-CREATE TABLE studies (study_uid TEXT PRIMARY KEY, changed REAL NOT NULL, summary TEXT);
-CREATE TABLE marks (server TEXT PRIMARY KEY, mark TEXT NOT NULL);
-"""
-"""``due``, ``received`` and ``changed`` in seconds of Unix time. ``bytes`` and ``object_bytes``: on the disk; 0 once
-they are gone. ``commitment``: UID of the transaction that the film's objects are part of."""
 _FILM = "id, sop_uid, study_uid, source, destination, state, reason, failures, received, digest"
-
-
-class QueueError(Fault):
-    """There is no queue, or none that this code reads."""
 
 
 class State(StrEnum):
@@ -68,8 +31,6 @@ class State(StrEnum):
     STUCK = "stuck"
 
 
-WAITING = (State.RECEIVED, State.READING, State.READ, State.DELIVERING)
-ENDED = (State.DELIVERED, State.REFUSED, State.STUCK)
 IN_HAND = ((State.READING, State.RECEIVED), (State.DELIVERING, State.READ))
 """What a film is while a thread has it, and what it was before."""
 
@@ -113,22 +74,7 @@ class FilmQueue:
         self.told: Callable[[Film], None] = lambda _: None
         folder.mkdir(parents=True, exist_ok=True)
         self._lock, self._news = threading.RLock(), threading.Condition()
-        with naming(self.path):
-            self._rows = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._begin()
-
-    def _begin(self) -> None:
-        self._rows.execute("PRAGMA journal_mode=WAL")
-        self._rows.execute("PRAGMA synchronous=FULL")  # a film that was acknowledged outlives a power failure
-        self._rows.execute("BEGIN IMMEDIATE")
-        (version,) = self._rows.execute("PRAGMA user_version").fetchone()
-        if not version:
-            for statement in TABLES.split(";"):
-                self._rows.execute(statement)
-            self._rows.execute(f"PRAGMA user_version={VERSION}")
-        self._rows.execute("COMMIT")
-        if version not in (0, VERSION):
-            raise QueueError(f"{self.path} is a queue of version {version}, this code has {VERSION}: update the node")
+        self._rows = opened(self.path)
 
     def close(self) -> None:
         self._rows.close()
