@@ -6,6 +6,7 @@ can be read is copied as it is and validated by nobody; what cannot be read is l
 
 import logging
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def describe(target: SOPClass, film: Dataset, models: ModelVersions, made: datet
         for tag in sorted(film.keys()):
             if tag.group < _PIXEL_GROUPS and not tag.is_private:
                 with suppress(Exception):  # pydicom may raise anything on a value that it cannot make sense of
-                    readable[tag] = film[tag]
+                    readable[tag] = deepcopy(film[tag])  # elements are changed in place below
         readable.SOPClassUID = target.SOPClassUID
         target.copy_patient_and_study_information(readable)
         for name in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):

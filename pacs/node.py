@@ -40,7 +40,7 @@ RETENTION = 60
 END_LIMIT = 20.0
 """Seconds that threads have to end; what they were doing is done again at the next start."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("pacs.node")  # by any name that it is started by
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m pacs.node") -> int:
