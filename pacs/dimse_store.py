@@ -34,6 +34,7 @@ class DimseStore:
         self._ae = AE(settings.ae_title)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = settings.timeout
         self._ae.connection_timeout = settings.timeout
+        self._tls = (settings.client_tls(), peer.host) if peer.tls else None
 
     def store(self, films: list[Film], concluded: Concluded) -> None:
         """See ``pacs.delivery.Store``."""
@@ -64,14 +65,13 @@ class DimseStore:
         contexts = [_context(kind, syntax) for kind, syntax in sorted(kinds)][:CONTEXTS_AT_ONCE]
         contexts.append(build_context(StorageCommitmentPushModel))
         peer = self._peer
-        line = self._ae.associate(
-            peer.host,
-            peer.port,
-            contexts,
-            ae_title=peer.ae_title,
-            tls_args=(self._settings.client_tls(), peer.host) if peer.tls else None,
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._commitments.reported)],
-        )
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, self._commitments.reported)]
+        try:
+            line = self._ae.associate(
+                *(peer.host, peer.port, contexts), ae_title=peer.ae_title, tls_args=self._tls, evt_handlers=handlers
+            )
+        except OSError:  # a name that is none now
+            raise Away(f"{peer.ae_title} at {peer.host} has no address") from None
         if not line.is_established:
             why = "refuses the association" if line.is_rejected else "does not answer"
             raise Away(f"{peer.ae_title} at {peer.host}, port {peer.port}, {why}")

@@ -1,5 +1,6 @@
 """A PACS of pynetdicom in this process: it sends films, keeps reports, and can be away, refuse, or commit itself."""
 
+import ssl
 import threading
 from collections import Counter
 from io import BytesIO
@@ -29,6 +30,7 @@ class Archive:
 
     Args:
         commits: whether it offers storage commitment.
+        tls: contexts, where it speaks TLS: ``server``, and ``client`` for its calls.
 
     Attributes:
         objects: what it keeps, by SOP Instance UID.
@@ -37,8 +39,10 @@ class Archive:
         asked: requests for commitment.
     """
 
-    def __init__(self, title: str, port: int, commits: bool = False) -> None:
-        self.title, self.port = title, port
+    def __init__(
+        self, title: str, port: int, commits: bool = False, tls: dict[str, ssl.SSLContext] | None = None
+    ) -> None:
+        self.title, self.port, self.tls = title, port, tls or {}
         self.objects: dict[str, Dataset] = {}
         self.times: Counter[str] = Counter()
         self.refuses: list[int] = []
@@ -53,11 +57,13 @@ class Archive:
 
     @property
     def peer(self) -> dict[str, object]:
-        return {"ae_title": self.title, "host": "127.0.0.1", "port": self.port}
+        return {"ae_title": self.title, "host": "127.0.0.1", "port": self.port, "tls": bool(self.tls)}
 
     def open(self) -> "Archive":
         handlers = [(evt.EVT_C_STORE, self._keep), (evt.EVT_N_ACTION, self._asked)]
-        self._server = self._ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = self._ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls.get("server")
+        )
         return self
 
     def close(self) -> None:
@@ -103,7 +109,8 @@ class Archive:
         for kind in kinds or (ComputedRadiographyImageStorage, SecondaryCaptureImageStorage):
             ae.add_requested_context(kind, ExplicitVRLittleEndian)
         ae.add_requested_context(Verification)
-        return ae.associate("127.0.0.1", node.port, ae_title=title)
+        tls = (self.tls["client"], "127.0.0.1") if self.tls else None
+        return ae.associate("127.0.0.1", node.port, ae_title=title, tls_args=tls)
 
     def send(self, node: Node, film: Dataset) -> int:
         """A film; the status of its C-STORE."""

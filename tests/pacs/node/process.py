@@ -2,6 +2,7 @@
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,10 +32,19 @@ class Node:
 
     Args:
         scratch: for its configuration and log; its folder, unless the settings name another, is in it.
-        peers: as in the configuration.
+        peers: as in the configuration; so are the settings.
+        client_tls: for those who call it by TLS.
     """
 
-    def __init__(self, scratch: Path, gateway: str, key: str, peers: list[dict[str, Any]], **settings: Any) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        gateway: str,
+        key: str,
+        peers: list[dict[str, Any]],
+        client_tls: ssl.SSLContext | None = None,
+        **settings: Any,
+    ) -> None:
         self.port, self.metrics_port = settings.pop("port", None) or free_ports(1)[0], free_ports(1)[0]
         (scratch / "key").write_text(key)
         folder = settings.pop("folder", scratch / "node")
@@ -52,6 +62,7 @@ class Node:
         self.folder, self.config, self._log = Path(folder), scratch / "node.yaml", scratch / "node.log"
         self.config.write_text(yaml.safe_dump(told))
         self._queue: FilmQueue | None = None
+        self._tls = (client_tls, "127.0.0.1") if client_tls else None
         self.start()
 
     def start(self) -> None:
@@ -98,7 +109,7 @@ class Node:
         """Whether it answers a C-ECHO or, to us a stranger, refuses one."""
         ae = AE("STRANGER")
         ae.add_requested_context(Verification)
-        line = ae.associate("127.0.0.1", self.port, ae_title=TITLE)
+        line = ae.associate("127.0.0.1", self.port, ae_title=TITLE, tls_args=self._tls)
         if line.is_established:
             line.release()
         return line.is_established or line.is_rejected
