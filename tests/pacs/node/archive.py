@@ -1,5 +1,6 @@
 """A PACS of pynetdicom in this process: it sends films, keeps reports, and can be away, refuse, or commit itself."""
 
+import socket
 import ssl
 import threading
 from collections import Counter
@@ -178,3 +179,14 @@ def encoded(film: Dataset) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, film)
     return bytes(buffer.getvalue())
+
+
+def ends(line: socket.socket) -> bytes:
+    """What the node says until it hangs up, which it does; b"hung up" where it says nothing."""
+    said = b""
+    try:
+        while piece := line.recv(4096):
+            said += piece
+    except ConnectionResetError:
+        pass
+    return said or b"hung up"

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
 
 from pacs.film_queue import State
 from tests.gateway.conftest import Gateway
-from tests.pacs.node.archive import Archive, encoded
+from tests.pacs.node.archive import Archive, encoded, ends
 from tests.pacs.node.conftest import StartNode
 from tests.pacs.node.process import PATIENCE, TITLE, Node
 from tests.small_disk import SmallDisk
@@ -161,14 +161,3 @@ def test_a_full_disk_is_out_of_resources_and_a_film_that_comes_later_is_taken(
     assert archive.send(node, last) == 0x0000
     node.wait_for(last, State.DELIVERED)
     assert node.stop() == 0
-
-
-def ends(line: socket.socket) -> bytes:
-    """What the node says until it hangs up, which it does; b"hung up" where it says nothing."""
-    said = b""
-    try:
-        while piece := line.recv(4096):
-            said += piece
-    except ConnectionResetError:
-        pass
-    return said or b"hung up"
