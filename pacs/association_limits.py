@@ -9,6 +9,7 @@ import time
 from functools import partial
 from io import BytesIO
 from socketserver import BaseServer
+from typing import cast
 
 from pynetdicom import evt
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
@@ -30,7 +31,7 @@ class Server(ThreadedAssociationServer):
     """Shakes hands by TLS in each connection's own thread, within its own time."""
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        connection, address = self.socket.accept()
+        connection, address = cast(socket.socket, self.socket).accept()
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
@@ -52,8 +53,8 @@ class Overlong(BytesIO):
 
 def bound_connection(event: evt.Event, seconds: float) -> None:
     """EVT_CONN_OPEN: each PDU has so many seconds from its first byte to its last."""
-    line = event.assoc.dul.socket
-    line.recv = partial(_receive, line, seconds)
+    line = cast(AssociationSocket, event.assoc.dul.socket)
+    line.recv = partial(_receive, line, seconds)  # type: ignore[method-assign]
 
 
 def bound_data_set(event: evt.Event) -> None:

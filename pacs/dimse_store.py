@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from pydicom import Dataset, dcmread, uid
 from pydicom.filereader import read_file_meta_info
-from pynetdicom import AE, Association, build_context, evt
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance  # type: ignore[attr-defined]
 

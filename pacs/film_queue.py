@@ -52,7 +52,7 @@ class Film:
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Film":
-        return cls(*row[:5], State(row[5]), *row[6:])
+        return cls(**{**dict(zip(cls.__dataclass_fields__, row, strict=True)), "state": State(row[5])})
 
 
 class FilmQueue:

@@ -33,14 +33,15 @@ class Metrics:
     """
 
     def __init__(self, queue: FilmQueue) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = its = CollectorRegistry()
         self.registry.register(_Held(queue))
-        of = {"registry": self.registry}
-        self.steps = Counter("cxr_pacs_films_total", "Films by the state that they came into", ["ae", "state"], **of)
-        self.not_taken = Counter("cxr_pacs_not_taken_total", "Films refused when sent", ["ae", "status"], **of)
-        self.studies = Counter("cxr_pacs_studies_total", "Studies summed up", ["present"], **of)
+        self.steps = Counter(
+            "cxr_pacs_films_total", "Films by the state that they came into", ["ae", "state"], registry=its
+        )
+        self.not_taken = Counter("cxr_pacs_not_taken_total", "Films refused when sent", ["ae", "status"], registry=its)
+        self.studies = Counter("cxr_pacs_studies_total", "Studies summed up", ["present"], registry=its)
         self.seconds = Histogram(
-            "cxr_pacs_delivery_seconds", "Seconds from receipt to delivery", ["ae"], buckets=SECONDS, **of
+            "cxr_pacs_delivery_seconds", "Seconds from receipt to delivery", ["ae"], buckets=SECONDS, registry=its
         )
 
     def count(self, film: Film) -> None:

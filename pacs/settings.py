@@ -137,8 +137,9 @@ class Settings:
         for peer in self.peers:
             _require_title(peer.ae_title)
         _require_title(self.ae_title)
-        for one in (*self.peers, *self.web):
-            name = one.ae_title if isinstance(one, Peer) else one.name
+        named: list[tuple[str, Peer | WebServer]] = [(peer.ae_title, peer) for peer in self.peers]
+        named += [(server.name, server) for server in self.web]
+        for name, one in named:
             if name in self.by_name:
                 raise SettingsError(f"two peers or DICOMweb servers are called {name!r}: give each a name of its own")
             self.by_name[name] = one

@@ -5,9 +5,12 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 from pydicom import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from handlers.decoding.dicom import RADIOGRAPHS, SECONDARY_CAPTURES, UNCOMPRESSED
@@ -73,7 +76,7 @@ class StorageScp:
     def _requested(self, event: evt.Event) -> None:
         """Who is not known, or calls from elsewhere, is not associated with."""
         request = event.assoc.requestor
-        peer = self._peers.get(request.primitive.calling_ae_title.strip())
+        peer = self._peers.get(cast(A_ASSOCIATE, request.primitive).calling_ae_title.strip())
         if peer is None or request.address not in _addresses(peer):
             said = "an unknown AE title calls" if peer is None else f"{peer.ae_title} calls from an unknown address"
             logger.warning("%s: rejected", said, extra={"event": "rejected", "address": request.address})
@@ -82,7 +85,7 @@ class StorageScp:
             event.assoc.kill()
 
     def _stored(self, event: evt.Event) -> Dataset:
-        request, answer = event.request, NOT_HERE
+        request, answer = cast(C_STORE, event.request), NOT_HERE
         try:
             source = event.assoc.requestor.ae_title.strip()
             if isinstance(request.DataSet, Overlong):
