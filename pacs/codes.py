@@ -6,7 +6,7 @@ for cardiomegaly, whose code there is another thing's, the code is of a private 
 (PS3.3, C.12.1.1.7.1).
 """
 
-from highdicom import CodingSchemeIdentificationItem
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.sr.coding import Code
 
 from handlers.findings import FINDING

@@ -86,7 +86,7 @@ def describe(target: SOPClass, film: Dataset, models: ModelVersions, made: datet
             if tag.group < _PIXEL_GROUPS and not tag.is_private:
                 with suppress(Exception):  # pydicom may raise anything on a value that it cannot make sense of
                     readable[tag] = deepcopy(film[tag])  # elements are changed in place below
-        readable.SOPClassUID = target.SOPClassUID
+        readable.SOPClassUID, readable.SOPInstanceUID = target.SOPClassUID, target.SOPInstanceUID
         target.copy_patient_and_study_information(readable)
         for name in ("SpecificCharacterSet", "TimezoneOffsetFromUTC"):
             if name in readable:

@@ -75,7 +75,7 @@ class _Held(Collector):
         self._queue = queue
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        films = GaugeMetricFamily("cxr_pacs_films", "Films by their state", labels=["ae", "state"])
+        films = GaugeMetricFamily("cxr_pacs_held_films", "Films in the queue by their state", labels=["ae", "state"])
         for (source, state), number in self._queue.counts().items():
             films.add_metric([source, state], number)
         yield films

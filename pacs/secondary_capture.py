@@ -92,7 +92,8 @@ def _derive(capture: highdicom.SOPClass, film: pydicom.Dataset, reference: Refer
     meaning = codes.FINDING_CODES[name].meaning
     capture.DerivationDescription = f"Heatmap of {meaning} over the film, in colour"
     capture.ImageComments = meaning
-    capture.PatientOrientation = film.get("PatientOrientation")  # type 2C: of no value where the film has none
+    capture.PatientOrientation = film.get("PatientOrientation")  # type 2C, as the next: of no value where it has none
+    capture.Laterality = film.get("Laterality")
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = reference.sop_class, reference.instance
     source.PurposeOfReferenceCodeSequence = [highdicom.sr.CodedConcept.from_code(codes.SOURCE_IMAGE)]

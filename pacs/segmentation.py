@@ -63,6 +63,7 @@ def segmentation(film: pydicom.Dataset, report: Report, made: datetime | None = 
         series_description=f"{DEVICE_NAME} heatmap regions, research use",
     )
     describe(made_of, film, models, made)
+    made_of.PatientOrientation = film.get("PatientOrientation")  # type 2C: of no value where the film has none
     _fix_dimensions(made_of, uid_of(reference.instance, models, "seg dimensions"))
     return made_of
 
