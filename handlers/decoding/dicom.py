@@ -54,10 +54,14 @@ def read_dicom(data: bytes) -> NDArray[np.uint8]:
 def check_dicom(data: bytes) -> None:
     """What ``read_dicom`` finds wrong before it decodes: an object of another kind, or one that is cut short.
 
+    Pixel data that say to be longer than the file are cut short here, whether or not a picture is in what there is.
+
     Raises:
         RefusedFilm: why. Hostile bytes may raise anything else.
     """
     file, pixels, layout = _opened(data)
+    if pixels.length != UNDEFINED and pixels.start + pixels.length > len(file.body):
+        raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short")
     if file.syntax in COMPRESSED:
         frame_of(file.body, pixels)
     else:

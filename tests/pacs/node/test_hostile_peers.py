@@ -110,7 +110,7 @@ def test_a_data_set_of_more_bytes_than_any_film_has_is_not_taken(
     assert node.film(film) is None
 
 
-@pytest.mark.parametrize("left", [0, 10, 500, -5000], ids=lambda left: f"{left} bytes")
+@pytest.mark.parametrize("left", [10, 500, -5000], ids=lambda left: f"{left} bytes")
 def test_a_film_that_is_cut_short_is_not_understood(node: Node, archive: Archive, new_film: NewFilm, left: int) -> None:
     film = new_film()
     answer = archive.send_bytes(node, encoded(film)[:left], film.SOPInstanceUID)
