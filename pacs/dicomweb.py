@@ -3,9 +3,11 @@
 import logging
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from io import BytesIO
+from typing import Any
 
 import pydicom
 import requests
@@ -24,6 +26,11 @@ LATER = (401, 403, 408, 429)
 """Answers that say nothing of the objects; so do those from 500 up."""
 STUDY, SERIES, INSTANCE, KIND, INSTANCES = "0020000D", "0020000E", "00080018", "00080016", "00201208"
 """Tags, as DICOM JSON names elements: UIDs of study, series and instance, SOP class, number of a study's instances."""
+PAGE = 200
+"""Studies or instances of one answer."""
+
+Found = dict[str, dict[str, Any]]
+"""A data set in DICOM JSON (PS3.18, annex F)."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,19 +92,17 @@ class DicomWeb:
         """Each study with a radiograph in it from that day on, and how many instances the server says that it has."""
         seen = set()
         for modality in MODALITIES:
-            found = self._client.search_for_studies(
-                fields=[INSTANCES],
-                search_filters={"StudyDate": f"{since:%Y%m%d}-", "ModalitiesInStudy": modality},
-                get_remaining=True,
-            )
-            for study in found:
+            wanted = {"StudyDate": f"{since:%Y%m%d}-", "ModalitiesInStudy": modality}
+            search = partial(self._client.search_for_studies, fields=[INSTANCES], search_filters=wanted)
+            for study in _all_found(search, STUDY):
                 if (uid := _value(study, STUDY)) not in seen:
                     seen.add(uid)
                     yield uid, _value(study, INSTANCES)
 
     def _films(self, study: str) -> Iterator[tuple[str, str]]:
         """Series and instance of each that may be a film and is not known."""
-        for instance in self._client.search_for_instances(study, fields=[KIND], get_remaining=True):
+        search = partial(self._client.search_for_instances, study, fields=[KIND])
+        for instance in _all_found(search, INSTANCE):
             uid = _value(instance, INSTANCE)
             known = uid in self._left or self._queue.film(uid) or self._queue.is_own(uid)
             if _value(instance, KIND) in STORED and not known:
@@ -144,7 +149,15 @@ def _client(server: WebServer, seconds: float) -> DICOMwebClient:
     return client
 
 
-def _value(instance: dict[str, dict[str, list[object]]], tag: str) -> str:
+def _all_found(search: Callable[..., list[Found]], tag: str) -> Iterator[Found]:
+    """All pages of a search. One that brings nothing new is the last: some servers pay no heed to an offset."""
+    seen: set[str] = set()
+    while new := {uid: one for one in search(limit=PAGE, offset=len(seen)) if (uid := _value(one, tag)) not in seen}:
+        yield from new.values()
+        seen |= set(new)
+
+
+def _value(instance: Found, tag: str) -> str:
     values = instance.get(tag, {}).get("Value") or [""]
     return str(values[0])
 

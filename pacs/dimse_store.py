@@ -134,12 +134,14 @@ class Commitments:
         """An N-EVENT-REPORT, on an association of whoever opened it."""
         said = event.event_information
         kept = {item.ReferencedSOPInstanceUID for item in said.get("ReferencedSOPSequence") or []}
+        ae = event.assoc.remote["ae_title"]
         with self._turn:
             films = self._queue.committing(str(said.TransactionUID))
             objects = self._queue.objects_of(films)
+            fields = {"event": "committed", "ae": ae, "films": len(films), "kept": len(kept)}
+            logger.info("%s says what it keeps", ae, extra=fields)
             for film in films:
                 lost = [one for one, (_, owner) in objects.items() if owner == film.id and one not in kept]
-                ae = event.assoc.remote["ae_title"]
                 self._concluded(film, f"{ae} has not kept {len(lost)} of its objects" if lost else "")
         return SUCCESS, None
 

@@ -28,11 +28,10 @@ def print_status(queue: FilmQueue) -> None:
     if studies := queue.summaries(SHOWN):
         table = Table("study", "films", "read", "finding", "present", title="studies, the latest", title_justify="left")
         for uid, study in studies.items():
-            present = ", ".join(name for name, score in study.diseases.items() if score.present)
+            found = ", ".join(name for name, score in study.diseases.items() if score.present)
+            present = found or ("yes" if study.present else "no" if study.read else "")
             finding = f"{study.finding.probability:.3f}" if study.finding else ""
-            table.add_row(
-                uid, str(study.films), str(len(study.read)), finding, present or ("yes" if study.present else "no")
-            )
+            table.add_row(uid, str(study.films), str(len(study.read)), finding, present)
         console.print(table)
 
 

@@ -16,7 +16,7 @@ from tests.gateway.conftest import Gateway
 from tests.pacs.node.archive import evidence
 from tests.pacs.node.conftest import StartNode
 from tests.pacs.node.films import REAL, real
-from tests.pacs.node.orthanc import INSTALLED, MISSING, Orthanc
+from tests.pacs.node.orthanc import INSTALLED, MISSING, NAME, Orthanc
 from tests.pacs.node.process import Node
 
 FINDING, PROBABILITY = "121071", "122157"
@@ -31,7 +31,8 @@ def pair(request: pytest.FixtureRequest, start_node: StartNode, tmp_path: Path) 
     (port,) = free_ports(1)
     by_web, heatmaps = request.param == "DICOMweb", "Effusion,Nodule"
     orthanc = Orthanc(tmp_path, port, routes=not by_web)
-    if by_web:
+    if by_web:  # whose films are new by their study's date alone: these are there before the node looks
+        store_films(orthanc)
         web = {"name": "WEB", "url": f"{orthanc.url}/dicom-web", "since": "1990-01-01"}
         yield orthanc, start_node([], web=[web], heatmaps=heatmaps)
     else:
@@ -44,8 +45,7 @@ def test_three_chest_films_get_their_reports_and_heatmaps_in_their_study(
 ) -> None:
     orthanc, node = pair
     films = [real(name) for name in REAL]
-    for name in REAL:
-        orthanc.post("/instances", Path(str(get_testdata_file(name, download=False))).read_bytes())
+    store_films(orthanc)
     for film in films:
         node.wait_for(film, State.DELIVERED)
 
@@ -64,7 +64,9 @@ def test_three_chest_films_get_their_reports_and_heatmaps_in_their_study(
         its = [one for one in captures if source(one) == film.SOPInstanceUID]
         assert len(its) == (2 if answer.routed else 0)
     assert len(reports) == len(films)
-    assert len(list(node.queue.counts())) == 1  # what came back to the node is no film of its
+    assert list(node.queue.counts().values()) == [len(films)]  # what came back to the node is no film of its
+    committed = sum(line["films"] for line in node.lines(event="committed", ae=NAME))
+    assert committed == (0 if node.queue.mark("WEB") else len(films))
 
 
 def test_orthanc_knows_the_node_by_c_echo(gateway: Gateway, start_node: StartNode, tmp_path: Path) -> None:
@@ -75,6 +77,11 @@ def test_orthanc_knows_the_node_by_c_echo(gateway: Gateway, start_node: StartNod
         assert orthanc.post("/modalities/node/echo", {}) == {}
     finally:
         orthanc.kill()
+
+
+def store_films(orthanc: Orthanc) -> None:
+    for name in REAL:
+        orthanc.post("/instances", Path(str(get_testdata_file(name, download=False))).read_bytes())
 
 
 def instances(orthanc: Orthanc, study: str) -> list[str]:
