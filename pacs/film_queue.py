@@ -287,8 +287,12 @@ class FilmQueue:
         return [Film.of(row) for row in rows]
 
     def has_gone(self, film: Film) -> None:
-        """Its files are removed; that it was here is remembered."""
-        self._do("UPDATE films SET bytes=0, object_bytes=0, report=NULL WHERE id=?", film.id)
+        """Its files are removed; that it was here, and its report for its study's summary, is remembered."""
+        self._do("UPDATE films SET bytes=0, object_bytes=0 WHERE id=?", film.id)
+
+    def forget_reports_before(self, moment: float) -> None:
+        """Of films whose files have gone."""
+        self._do("UPDATE films SET report=NULL WHERE bytes=0 AND changed<=? AND report IS NOT NULL", moment)
 
     def forget_before(self, moment: float) -> None:
         """Films whose files have gone and that ended before, with their objects, and studies without any film."""

@@ -28,6 +28,7 @@ class Retention:
         while films := self._queue.done_before(time.time() - self._keep, AT_ONCE):
             for film in films:
                 self._remove(film)
+        self._queue.forget_reports_before(time.time() - self._keep)
         self._queue.forget_before(time.time() - max(self._keep, REMEMBERED * DAY))
 
     def make_room(self, size: float) -> None:

@@ -75,12 +75,21 @@ class Node:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._close()
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        code = self.process.wait(PATIENCE)
+        self._close()
+        return code
+
+    def _close(self) -> None:
+        """What is open of it here, on a disk that may be unmounted."""
+        if self._queue is not None:
+            self._queue.close()
+            self._queue = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Its command with further words, beside it."""

@@ -12,9 +12,13 @@ from pacs.film_queue import QUEUE_FILE, Film, FilmQueue, State
 from pacs.reception import FULL, GB, TAKEN, Reception
 from pacs.retention import DAY, REMEMBERED, Retention
 from pacs.settings import Peer, Settings
+from tests.gateway.conftest import report_of
 from tests.handlers.dicom_files import written
 
 NewFilm = Callable[..., Dataset]
+
+
+REPORT = report_of(0.7)
 
 
 class Folder:
@@ -88,6 +92,7 @@ def test_films_that_have_ended_make_room_oldest_first_and_then_there_is_none(tmp
     films = [new_film() for _ in range(5)]
     size = len(written(films[0]))
     node = Folder(tmp_path / "node", max_gb=3.5 * size / GB)
+    node.queue.was_read(node.ended(films[0], State.DELIVERED), REPORT, [], 0)
     node.ended(films[0], State.DELIVERED, days_ago=2.0)
     node.ended(films[1], State.DELIVERED, days_ago=1.0)
     node.ended(films[2], State.STUCK)
@@ -95,6 +100,7 @@ def test_films_that_have_ended_make_room_oldest_first_and_then_there_is_none(tmp
     assert [node.has(film) for film in films] == [False, True, True, True, False]
     assert node.take(films[4]) == TAKEN
     assert [node.has(film) for film in films] == [False, False, True, True, True]
+    assert node.queue.reports_of(films[0].StudyInstanceUID) == [REPORT]  # for its study's summary
     last = new_film()
     assert node.take(last) == FULL
     assert node.not_taken == [("PACS", "A700")]
