@@ -94,6 +94,7 @@ def describe(target: SOPClass, film: Dataset, models: ModelVersions, made: datet
         for name in _BLANK:
             if name not in target:
                 setattr(target, name, None)
+    target.pop("ContributingEquipmentSequence", None)  # highdicom's name and the present time: no repeat would be equal
     target.Manufacturer = target.ManufacturerModelName = DEVICE_NAME
     target.SoftwareVersions = [f"binary {models.binary}", f"disease {models.disease}"]
     target.DeviceUID = device_uid(models)
