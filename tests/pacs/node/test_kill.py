@@ -65,6 +65,7 @@ def service(server: Server, tmp_path: Path) -> Iterator[Gateway]:
     one.process.wait()
 
 
+@pytest.mark.timeout(900)  # what it waits for, together
 def test_every_film_has_one_report_whatever_is_killed_when(
     service: Gateway, server: Server, film_paths: list[Path], tmp_path: Path
 ) -> None:
