@@ -1,4 +1,4 @@
-"""Reports as DICOM objects through the gateway and a live TorchServe, and ``python -m pacs.report`` in front of them."""
+"""Reports as DICOM objects through the gateway and a live TorchServe, and ``python -m pacs.report`` before them."""
 
 import json
 from collections.abc import Callable
