@@ -3,6 +3,7 @@ PYTHON ?= python3
 DATA   ?= data/sample
 CONFIG ?= training/configs/demo.yaml
 FILMS  ?=
+NODE   ?=
 FORCE  ?=
 QUICK  ?=
 PRECISION ?=
@@ -24,7 +25,7 @@ JUDGE   := $(wildcard training/evaluate.py training/predict.py training/evaluati
 PACKER  := $(wildcard handlers/*.py handlers/*/*.py training/archive.py training/evaluation/model_card* workflows/chest_xray.yaml workflows/no_functions.py)
 TRAIN   := $(BIN)/python -m training.train --config $(CONFIG) --data.folder $(DATA)
 
-.PHONY: help setup data train evaluate report archive serve predict demo stop soak bench tune test lint lock clean clean-runs
+.PHONY: help setup data train evaluate report archive serve pacs predict demo stop soak bench tune test lint lock clean clean-runs
 help:  ## this list
 	@echo "usage: make STEP [DATA=$(DATA)] [CONFIG=$(CONFIG)]"
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  \1\t/' | expand -t 14
@@ -82,6 +83,9 @@ model_store/packed: $(RUN)/evaluation.json $(PACKER) $(if $(filter-out $(PACKED)
 NAMED := $(filter-out file,$(origin DATA) $(origin CONFIG) $(if $(PRECISION),named))$(filter demo,$(MAKECMDGOALS))
 serve: $(if $(PACKED),$(if $(NAMED),model_store/packed,.venv/installed),model_store/packed)  ## start TorchServe and the gateway, read one film, say ready (CXR_PORT=8001 for another port)
 	@$(BIN)/python -m gateway.background start
+
+pacs: .venv/installed  ## the node that a PACS talks to, until Ctrl-C (NODE=FILE.yaml: its settings; see pacs/README.md)
+	$(BIN)/python -m pacs.node $(if $(NODE),--config $(NODE))
 
 predict: $(if $(FILMS),,data) serve  ## read films through the server: FILMS="a.png b.dcm" (the demo's three unless told)
 	@$(BIN)/python -m $(if $(FILMS),client.read $(FILMS),client.demo)

@@ -37,6 +37,8 @@ COMMANDS = {
     "keys": Command("gateway.keys", "make, list and revoke API keys"),
     "read": Command("client.read", "read films through the gateway"),
     "score": Command("client.score", "read a folder of films through the gateway into a table"),
+    "pacs": Command("pacs.node", "the DICOM node: films from a PACS in, their reports back (--status, --again)"),
+    "dicom-report": Command("pacs.report", "read DICOM films, and write their reports as DICOM objects"),
     "demo": Command("client.demo", "read the demo's three films through the gateway"),
 }
 

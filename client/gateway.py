@@ -127,11 +127,14 @@ class Gateway:
             said = f"nothing answers at {self.address} ({_cause(fault)}); start the service: 'make serve'"
             raise ServerDown(said) from fault
 
-    def read(self, film: bytes) -> Report | Refusal:
+    def read(self, film: bytes, heatmaps: str = "") -> Report | Refusal:
         """A film's report, or why there is none; its ``type`` is in ``NO_REPORT`` where the film was given up.
 
         A service that is full, restarts or is down is waited for. A film is given up after ``TRIES`` that the gateway
         let in; one whose connection breaks, only while other films are answered.
+
+        Args:
+            heatmaps: those that come with the report: ``all-present``, or findings with commas between them.
 
         Raises:
             ServerDown: no film was answered for too long.
@@ -140,7 +143,7 @@ class Gateway:
             WrongToken: the key is refused.
         """
         tries, others, back_off = 0, self.answered, BACK_OFF
-        while isinstance(answer := self._send(film), NotNow):
+        while isinstance(answer := self._send(film, heatmaps), NotNow):
             if answer.type not in WAITING and (answer.type != "Unreachable" or self.answered > others):
                 tries += 1
             if tries == TRIES:
@@ -165,12 +168,11 @@ class Gateway:
         if self.stopped.wait(min(seconds, self._silence)):
             raise Stopped
 
-    def _send(self, film: bytes) -> Report | Refusal | NotNow:
+    def _send(self, film: bytes, heatmaps: str) -> Report | Refusal | NotNow:
+        url, options = f"{self.address}/v1/reports", {"heatmaps": heatmaps} if heatmaps else {}
         try:
             # A redirection is not the gateway's: it would carry the film elsewhere.
-            response = self._session.post(
-                f"{self.address}/v1/reports", film, timeout=REQUEST_LIMIT, allow_redirects=False
-            )
+            response = self._session.post(url, film, params=options, timeout=REQUEST_LIMIT, allow_redirects=False)
         except requests.RequestException as fault:
             return NotNow("Unreachable", _cause(fault))
         status, shown = response.status_code, response.content[:200].decode(errors="replace")

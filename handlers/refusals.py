@@ -14,6 +14,7 @@ CODES = {
     "ImageTooLarge": 413,
     "UnsupportedTransferSyntax": 415,
     "NotARadiograph": 422,
+    "NotReportable": 422,
     "BlankImage": 422,
     "DecodeTimeout": 422,
 }

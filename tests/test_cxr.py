@@ -12,7 +12,7 @@ import pytest
 import cxr
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("handlers", "workflows", "client", "gateway", "training")
+PACKAGES = ("handlers", "workflows", "client", "gateway", "training", "pacs")
 
 
 def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 
 from gateway.body import FIELD, FORM
 from gateway.problems import MEDIA_TYPE, ProblemDocument
+from gateway.report_forms import DICOM_FILE, DICOM_FILES, FHIR_JSON
 
 DESCRIPTION = """A chest film in, what the two models see in it out. Research use, not a medical device.
 
@@ -22,6 +23,15 @@ HEATMAPS = Query(
     "then is not in the report.",
     examples=["Effusion,Mass", "all-present"],
 )
+FORMAT = Query(
+    description="`json`; `dicom-sr`, the report as a Structured Report of the film's study (`application/dicom`); "
+    '`dicom-sc`, a Secondary Capture for each heatmap (`multipart/related; type="application/dicom"`, as in DICOMweb, '
+    "of one part too); `dicom-seg`, the heatmaps' regions as one Segmentation (`application/dicom`); `fhir`, a "
+    "transaction of FHIR R4 (`application/fhir+json`). Where it is not given, `Accept` says which by its media type. "
+    "DICOM is made of DICOM films alone; the same film and models make objects of the same UIDs. `dicom-sc` and "
+    "`dicom-seg` want `heatmaps`, and are 204 where the film has none.",
+    examples=["dicom-sr"],
+)
 
 REASONS = {
     400: "The film is refused (`EmptyRequest`, `UnreadableImage`, `TruncatedImage`, …), or the request is "
@@ -33,8 +43,10 @@ REASONS = {
     413: "`BodyTooLarge`, or `ImageTooLarge`: too many pixels.",
     415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
     422: "`NotARadiograph`: the file was read, but is no chest film. `BlankImage`: it shows nothing, almost all of its "
-    "pixels are of one, two or three shades.",
+    "pixels are of one, two or three shades. `NotReportable`: it is no DICOM file, or has no UIDs that a DICOM object "
+    "could name it by.",
     429: "`QueueFull`: as many films are being read or wait as the server may hold. No byte of the body was read.",
+    501: "`NotInstalled`: the service lacks the packages that make this format.",
     503: "`Busy`: the film waited too long for those before it. `NotReady`: the models are not up, or the gateway is "
     "going down. `NotServed`: the models gave no answer. All with Retry-After. `InternalError`: a fault in the "
     "service, without.",
@@ -56,8 +68,21 @@ def _problem(status: int) -> dict[str, Any]:
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The film was read.", "headers": _REQUEST_ID},
-    **{status: _problem(status) for status in REASONS},
+    **{status: _problem(status) for status in REASONS if status != 501},
 }
+IN_FORMS: dict[int | str, dict[str, Any]] = RESPONSES | {
+    200: RESPONSES[200]
+    | {
+        "content": {
+            DICOM_FILE: _BINARY,
+            f'{DICOM_FILES}; type="{DICOM_FILE}"': _BINARY,
+            FHIR_JSON: {"schema": {"type": "object", "description": "a Bundle"}},
+        }
+    },
+    204: {"description": "The film was read, and has no heatmap to show.", "headers": _REQUEST_ID},
+    501: _problem(501),
+}
+"""Of a report in a form of ``gateway.report_forms``; FastAPI adds the JSON."""
 
 REQUEST: dict[str, Any] = {
     "parameters": [

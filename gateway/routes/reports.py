@@ -13,10 +13,11 @@ from gateway.admission import Admission
 from gateway.body import read_options, receive_film
 from gateway.metrics import Metrics
 from gateway.problems import Problem
+from gateway.report_forms import ReportForms, form_asked
 from gateway.request_context import RequestContext
 from gateway.request_path import RETRY_AFTER
 from gateway.routes import openapi
-from gateway.routes.openapi import HEATMAPS
+from gateway.routes.openapi import FORMAT, HEATMAPS
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 from gateway.upstream import NotServed, Upstream
@@ -40,22 +41,32 @@ class Reports:
     ) -> None:
         self._settings, self._active, self._admission = settings, active, admission
         self._upstream, self._supervisor, self._metrics = upstream, supervisor, metrics
+        self._forms = ReportForms()
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
         said = "One film in, its report out."
-        openapi.add_post(app, "/v1/reports", self.post, "Read one film", said, response_model=Report)
+        openapi.add_post(
+            app, "/v1/reports", self.post, "Read one film", said, response_model=Report, responses=openapi.IN_FORMS
+        )
 
-    async def post(self, request: Request, heatmaps: Annotated[str | None, HEATMAPS] = None) -> Response:
-        """The route. ``heatmaps`` stands there for ``/docs``; what counts is the whole query.
+    async def post(
+        self,
+        request: Request,
+        heatmaps: Annotated[str | None, HEATMAPS] = None,
+        format: Annotated[str | None, FORMAT] = None,
+    ) -> Response:
+        """The route. The parameters stand there for ``/docs``; what counts is the whole query.
 
         Raises:
             Problem: no report.
         """
-        options = read_options(request, "heatmaps")
+        options = read_options(request, "heatmaps", "format")
+        form = form_asked(request.headers.get("accept", ""), options)
         film = await receive_film(request, self._settings)
+        self._forms.check(form, film)
         report = await self.read(film, request.state.context, options)
-        return Response(report.model_dump_json(), media_type="application/json")
+        return await self._forms.answer(form, film, report)
 
     async def read(self, film: bytes, context: RequestContext, options: dict[str, str]) -> Report:
         """A film that has arrived, of a study too.

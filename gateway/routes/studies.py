@@ -1,7 +1,7 @@
 """``POST /v1/studies``: the films of one study in, a line for each as it is done out, and the study summed up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +17,8 @@ from gateway.request_path import recorded
 from gateway.routes import openapi
 from gateway.routes.reports import Reports
 from gateway.settings import Settings
-from handlers.report import Report, Schema, Score
+from handlers.report import Report, Schema
+from handlers.study import Study, summed_up
 
 MEDIA_TYPE = "application/x-ndjson"
 AT_ONCE = 4
@@ -30,24 +31,6 @@ class FilmLine(Schema):
     film: int = Field(description="the film's number in the form, from 0", ge=0)
     report: Report | None = None
     problem: ProblemDocument | None = None
-
-
-class Highest(Score):
-    """The highest score of a study's films; ``present`` where it reaches the threshold on any of them."""
-
-    film: int = Field(description="the film that it is of", ge=0)
-
-
-class Study(Schema):
-    """A study's films summed up. It says no more than they do: no model has seen two films at once."""
-
-    films: int = Field(description="how many were sent")
-    read: list[int] = Field(description="the films that have a report")
-    refused: list[int] = Field(description="the films that have a problem")
-    routed: list[int] = Field(description="the films that stage 2 read")
-    present: bool = Field(description="whether stage 1 found anything on any film")
-    finding: Highest | None = Field(description="stage 1; null where no film was read")
-    diseases: dict[str, Highest] = Field(description="stage 2, of the routed films; empty where none was")
 
 
 class StudyLine(Schema):
@@ -122,25 +105,3 @@ async def _lines(tasks: "list[asyncio.Task[FilmLine]]") -> AsyncIterator[str]:
             reports[line.film] = line.report
         yield line.model_dump_json(exclude_none=True) + "\n"
     yield StudyLine(study=summed_up(len(tasks), reports)).model_dump_json() + "\n"
-
-
-def summed_up(films: int, reports: Mapping[int, Report]) -> Study:
-    """The study of ``films`` films, of which those in ``reports`` were read."""
-    routed = {film: report.diseases for film, report in sorted(reports.items()) if report.routed}
-    names = next(iter(routed.values()), {})
-    finding = _highest({film: report.finding for film, report in sorted(reports.items())}) if reports else None
-    return Study(
-        films=films,
-        read=sorted(reports),
-        refused=[film for film in range(films) if film not in reports],
-        routed=list(routed),
-        present=any(report.finding.present for report in reports.values()),
-        finding=finding,
-        diseases={name: _highest({film: scores[name] for film, scores in routed.items()}) for name in names},
-    )
-
-
-def _highest(scores: Mapping[int, Score]) -> Highest:
-    film = max(scores, key=lambda one: scores[one].probability)
-    present = any(score.present for score in scores.values())
-    return Highest(**scores[film].model_dump(exclude={"present"}), present=present, film=film)

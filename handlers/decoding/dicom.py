@@ -41,6 +41,34 @@ def read_dicom(data: bytes) -> NDArray[np.uint8]:
     Raises:
         RefusedFilm: what cannot be read, and which element is why. A decoder may raise anything else on hostile bytes.
     """
+    file, pixels, layout = _opened(data)
+    if file.syntax in COMPRESSED:
+        samples = decode_frame(frame_of(file.body, pixels), file.syntax, layout)
+    else:
+        samples = _samples(file.body, pixels, file.syntax != uid.ExplicitVRBigEndian, layout)
+    if layout.channels == 3:
+        return _grey_of_colour(samples, layout, file.syntax)
+    return grey_film(samples, layout, file.header)
+
+
+def check_dicom(data: bytes) -> None:
+    """What ``read_dicom`` finds wrong before it decodes: an object of another kind, or one that is cut short.
+
+    Pixel data that say to be longer than the file are cut short here, whether or not a picture is in what there is.
+
+    Raises:
+        RefusedFilm: why. Hostile bytes may raise anything else.
+    """
+    file, pixels, layout = _opened(data)
+    if pixels.length != UNDEFINED and pixels.start + pixels.length > len(file.body):
+        raise RefusedFilm("TruncatedImage", "the DICOM pixel data are cut short")
+    if file.syntax in COMPRESSED:
+        frame_of(file.body, pixels)
+    else:
+        _samples(file.body, pixels, file.syntax != uid.ExplicitVRBigEndian, layout)
+
+
+def _opened(data: bytes) -> tuple[DicomFile, PixelData, Layout]:
     file = open_file(data)
     _check_syntax(file)
     _check_radiograph(file.header, file.storage_class)
@@ -50,14 +78,7 @@ def read_dicom(data: bytes) -> NDArray[np.uint8]:
         raise RefusedFilm(
             "UnreadableImage", "TransferSyntaxUID is missing: how the DICOM pixels are compressed is unknown"
         )
-    layout = layout_of(file.header)
-    if file.syntax in COMPRESSED:
-        samples = decode_frame(frame_of(file.body, file.pixels), file.syntax, layout)
-    else:
-        samples = _samples(file.body, file.pixels, file.syntax != uid.ExplicitVRBigEndian, layout)
-    if layout.channels == 3:
-        return _grey_of_colour(samples, layout, file.syntax)
-    return grey_film(samples, layout, file.header)
+    return file, file.pixels, layout_of(file.header)
 
 
 def _check_syntax(file: DicomFile) -> None:

@@ -25,10 +25,10 @@ from structlog.stdlib import ProcessorFormatter
 
 from benchmarks.arms.reserved_ports import free_ports
 from gateway.keys import KEYS_FILE, make
-from gateway.logs import LINE
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score
 from workflows import jvm
+from workflows.log_lines import LINE
 from workflows.register import probe_film
 
 ROOT = Path(__file__).parents[2]
@@ -178,17 +178,21 @@ class Gateway:
         self.secrets.mkdir()
         self.key = make(self.secrets / KEYS_FILE, "tests")
         told = {"port": self.port, "server": server, "secrets": self.secrets, "restart_after": 600, **settings}
-        arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
+        self._arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
         self._log = folder / "gateway.log"
-        with self._log.open("w") as log:
+        self.start()
+        self.until(lambda: self.get("/health/ready" if ready else "/health/live").status_code == 200)
+
+    def start(self) -> None:
+        """Again, where it has ended: the same one."""
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", *arguments],
+                [sys.executable, "-m", "gateway", *self._arguments],
                 cwd=ROOT,
                 env={name: value for name, value in os.environ.items() if not name.startswith("CXR_")},
                 stdout=log,
                 stderr=log,
             )
-        self.until(lambda: self.get("/health/ready" if ready else "/health/live").status_code == 200)
 
     @property
     def log(self) -> list[dict[str, object]]:

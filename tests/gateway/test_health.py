@@ -10,6 +10,8 @@ import pytest
 
 from gateway.routes.openapi import REASONS
 from handlers.report import ModelVersions
+from pacs.film_queue import FilmQueue
+from pacs.metrics import Metrics
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, report_of
 
 ROOT = Path(__file__).parents[2]
@@ -89,21 +91,25 @@ def test_an_idle_gateway_stops_at_once_and_a_second_signal_does_not_wait_for_fil
         assert busy.process.wait(PATIENCE) == 0
 
 
-def test_the_dashboard_shows_only_metrics_that_exist(roomy: Gateway) -> None:
+def test_the_dashboard_shows_only_metrics_that_exist(roomy: Gateway, tmp_path: Path) -> None:
     shown = {
         name
         for panel in DASHBOARD["panels"]
         for target in panel.get("targets", [])
         for name in re.findall(r"\b(?:cxr|process)_\w+", target["expr"])
     }
-    exposed = re.findall(r"^# TYPE (\w+)", roomy.get("/metrics").text, re.MULTILINE)
+    node = Metrics(FilmQueue(tmp_path)).exposition().decode()
+    exposed = re.findall(r"^# TYPE (\w+)", roomy.get("/metrics").text + node, re.MULTILINE)
     counted = [
         name
         for file in (ROOT / "handlers").glob("*_handler.py")
         for name in re.findall(r'count\("(\w+)"', file.read_text())
     ]
     assert {re.sub("_(bucket|sum|count)$", "", name) for name in shown} <= {*exposed, *counted}
-    ours = {name for name in exposed if name.startswith("cxr_gateway")} | {"cxr_binary_batches", "cxr_disease_films"}
+    ours = {name for name in exposed if name.startswith(("cxr_gateway", "cxr_pacs"))} | {
+        "cxr_binary_batches",
+        "cxr_disease_films",
+    }
     assert ours <= {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
 
 
@@ -137,13 +143,13 @@ def test_the_documentation_needs_no_outside_network(roomy: Gateway) -> None:
 def test_the_documentation_describes_every_status_and_field(roomy: Gateway) -> None:
     document = roomy.get("/openapi.json").json()
     operation = document["paths"]["/v1/reports"]["post"]
-    assert set(operation["responses"]) == {"200", *(str(status) for status in REASONS)}
+    assert set(operation["responses"]) == {"200", "204", *(str(status) for status in REASONS)}
     report = operation["responses"]["200"]
     assert report["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Report"}
     for name in ("Report", "Score", "ModelVersions"):
         assert all("description" in field for field in document["components"]["schemas"][name]["properties"].values())
     options = [one for one in operation["parameters"] if one["in"] == "query"]
-    assert [(one["name"], one["required"]) for one in options] == [("heatmaps", False)]
+    assert [(one["name"], one["required"]) for one in options] == [("heatmaps", False), ("format", False)]
     assert "all-present" in options[0]["description"]
     assert set(operation["responses"]["429"]["headers"]) == {"X-Request-ID", "Retry-After"}
     for status in REASONS:

@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from gateway.body import MAX_FILMS
-from gateway.routes.studies import FilmLine, Study, StudyLine, summed_up
+from gateway.routes.studies import FilmLine, StudyLine
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Report, Score
+from handlers.study import Study, summed_up
 from tests.gateway.conftest import PATIENCE, Gateway, StandIn
 
 
