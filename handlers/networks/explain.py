@@ -133,7 +133,9 @@ class _OnceLinear(nn.Linear):
 def _multiply_once(encoder: nn.Module, copies: int) -> None:
     """Turns a twin's Linears, of any kind, into these."""
     for module in encoder.modules():
-        if type(module) in (nn.Linear, OneDnnLinear, Bfloat16Linear, RoundedLinear):
-            module.product, module.copies = getattr(type(module), "product", linear), copies
-            module.returns = getattr(module, "returns", torch.float32)
+        kind = type(module)
+        if kind in (nn.Linear, OneDnnLinear, Bfloat16Linear, RoundedLinear):
+            returns = module.returns if isinstance(module, Bfloat16Linear) else torch.float32
             module.__class__ = _OnceLinear
+            assert isinstance(module, _OnceLinear)
+            module.product, module.copies, module.returns = getattr(kind, "product", linear), copies, returns
