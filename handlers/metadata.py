@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from handlers.calibration import Platt
 from handlers.cascade import Cascade, Kind
+from handlers.histograms import Histograms
 
 METADATA_FILE = "metadata.json"
 
@@ -31,6 +32,8 @@ class Metadata(BaseModel):
         versions: of the libraries that trained and packed it.
         recalibrated: which site's films refitted calibration and thresholds (``training.recalibrate``), and what
             that changed; None where they are those of the training run.
+        reference: histograms of the validation films that the films which are served are compared with; stage 1's
+            archive has those of the films themselves, too. Empty in archives that were made before them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +55,7 @@ class Metadata(BaseModel):
     versions: dict[str, str]
     intended_use: str
     recalibrated: dict[str, Any] | None = None
+    reference: Histograms = {}
 
     @property
     def cascade(self) -> Cascade:

@@ -1,10 +1,12 @@
 """What the service answers: the only schema of a report, for handlers, client and tests."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Modality = Literal["CR", "DX", "RG"]
+"""Computed and digital radiography, and digitised film (DICOM PS3.3, C.7.3.1.1.1)."""
 Base64Png = Annotated[
     str,
     Field(
@@ -44,6 +46,17 @@ class ModelVersions(Schema):
     disease: str = Field(description="stage 2's version", examples=["1.0.0+synthetic"])
 
 
+class FilmFacts(Schema):
+    """What a film is, whatever it shows."""
+
+    width: int = Field(description="px", gt=0)
+    height: int = Field(description="px", gt=0)
+    brightness: Unit = Field(description="mean grey, black 0 to white 1, as the models get the film")
+    modality: Modality | None = Field(
+        default=None, description="as the DICOM file says; null for a picture, or where it does not"
+    )
+
+
 class Report(Schema):
     """A film that was read. Where ``routed`` is false stage 2 did not run and its 14 probabilities are 0.0."""
 
@@ -53,6 +66,17 @@ class Report(Schema):
         description="stage 2: the 14 findings by name; probabilities of 0.0 where `routed` is false"
     )
     models: ModelVersions = Field(description="which models read the film")
+    image: FilmFacts | None = Field(
+        default=None,
+        exclude_if=lambda image: image is None,
+        description="what the film is, whatever it shows; not there in reports of archives that were made before it",
+    )
+    id: str | None = Field(
+        default=None,
+        exclude_if=lambda id: id is None,
+        description="the gateway's name for this report, random; what a reader says of it goes to "
+        "`/v1/reports/{id}/feedback`. Not there where the gateway could not note the report",
+    )
     heatmaps: dict[str, Base64Png] | None = Field(
         default=None,
         exclude_if=lambda maps: maps is None,

@@ -25,6 +25,7 @@ from handlers.networks.network import encoder_sha256
 from handlers.networks.vit import PREPROCESSOR_FILE
 from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
+from training.evaluation.reference import of_stage
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.archivers import run_archiver
@@ -141,6 +142,7 @@ def metadata_of(
             "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "intended_use": INTENDED_USE,
+            "reference": of_stage(evaluation.get("reference", {}), stage),  # an evaluation of before has none
         }
     )
 

@@ -35,6 +35,7 @@ from training.evaluation.bootstrap import intervals
 from training.evaluation.evaluation_table import print_evaluation, print_external
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.metrics import Scored, binary_metrics, disease_metrics
+from training.evaluation.reference import reference_of
 from training.evaluation.subgroups import group_films, subgroups
 from training.fit.config import DataConfig
 from training.fit.run_folder import hash_of
@@ -118,6 +119,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
             "test": served_errors(test, first, cascade, fitted_here=False),
         },
         "validation": {"binary": binary_metrics(known.any_finding, known.finding, gate)},
+        "reference": reference_of(_paths(films, rows["validation"]), pixels[rows["validation"]], known),
         **_measured(films, rows["test"], test, unseen, gate),
     }
     results = {
@@ -227,6 +229,10 @@ def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArr
     stages = [Vit(folders[stage], serving_device()) for stage in STAGE_LABELS]
     features = predict_features(stages[0], pixels, rows, "both stages")
     return np.concatenate([stage.logits_of(features) for stage in stages], axis=1)
+
+
+def _paths(films: Films, rows: NDArray[np.int64]) -> list[Path]:
+    return [Path(path) for path in films.table["path"].iloc[rows]]
 
 
 def _checkpoints(run: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """DICOM radiographs: bytes to grey."""
 
 import re
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from handlers.decoding.dicom_header import SLICES, UNDEFINED, DicomFile, Header,
 from handlers.decoding.dicom_layout import Layout, Samples, layout_of
 from handlers.decoding.frames import COMPRESSED, decode_frame, frame_of
 from handlers.refusals import RefusedFilm, check_frames
+from handlers.report import Modality
 
 UNCOMPRESSED = (
     uid.ImplicitVRLittleEndian,
@@ -20,8 +22,7 @@ UNCOMPRESSED = (
     uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian,
 )
-MODALITIES = ("CR", "DX", "RG")
-"""Computed and digital radiography, and digitised film (PS3.3, C.7.3.1.1.1)."""
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 RADIOGRAPHS = (uid.ComputedRadiographyImageStorage, uid.DigitalXRayImageStorageForPresentation)
 FOR_PROCESSING = uid.DigitalXRayImageStorageForProcessing
 SECONDARY_CAPTURES = (
@@ -58,6 +59,17 @@ def read_dicom(data: bytes) -> NDArray[np.uint8]:
     if layout.channels == 3:
         return _grey_of_colour(samples, layout, file.syntax)
     return grey_film(samples, layout, file.header)
+
+
+def modality_of(data: bytes) -> Modality | None:
+    """What a file that ``read_dicom`` takes says that made it; None where it does not say."""
+    return cast(Modality, open_file(data).header.text("Modality").upper()) or None
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Rows and columns of such a file, without its pixels."""
+    layout = layout_of(open_file(data).header)
+    return layout.rows, layout.columns
 
 
 def _check_syntax(file: DicomFile) -> None:
