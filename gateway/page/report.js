@@ -2,6 +2,7 @@
 
 import { bar } from "./bar.js";
 import { byId, element } from "./element.js";
+import { feedback } from "./feedback.js";
 import { sentence, shown, words } from "./numbers.js";
 
 const container = byId("report");
@@ -27,7 +28,7 @@ function content(film, does) {
   if (film.state === "refused") return [title, refused(film, does)];
   if (film.state !== "read") return [title, element("p", { class: "pending" }, pendingText(film))];
   const { report } = film;
-  return [title, stage1(report), stage2(report, does), facts(film)];
+  return [title, stage1(report), stage2(report, does), feedback(film), facts(film)].filter(Boolean);
 }
 
 function pendingText(film) {
