@@ -2,9 +2,10 @@
 
     python -m benchmarks.drift --run runs/nih-128-probe --draws 20
 
-In each draw a random half of the validation patients' films is the reference. As many films of the other half, and as
-many of the test list, are compared with it, as ``GET /v1/drift`` would. Prints JSON: in how many draws anything moved,
-how often each quantity did, and the medians of the two measures.
+In each draw as many films of the test list as half of validation has are compared with all validation films, as
+``GET /v1/drift`` compares a window of films with the archives; and two halves of validation with each other, drawn by
+patient and, whoever's they are, by film. Prints JSON: in how many draws anything moved, how often each quantity did,
+and the two measures.
 """
 
 import argparse
@@ -21,21 +22,21 @@ from numpy.typing import NDArray
 from gateway.drift import Change, compare
 from handlers.calibration import Platt
 from handlers.cascade import Cascade
-from handlers.histograms import Histograms
 from training.data.films import Films
 from training.evaluate import GIVEN, both_logits, labelled, read_evaluation
 from training.evaluation.fit_cascade import Fitted
-from training.evaluation.reference import reference_of
+from training.evaluation.reference import Reference, reference_of
 from training.predict import films_of
 from workflows import command_line
 
 
-def histograms(
+def seen_as(
     films: Films, pixels: NDArray[np.uint8], logits: NDArray[np.float32], fitted: Fitted, rows: NDArray[np.int64]
-) -> Histograms:
+) -> Reference:
     """Of some films, as they would be served; ``logits`` are of all."""
     paths = [Path(path) for path in films.table["path"].iloc[rows]]
-    return reference_of(paths, pixels[rows], fitted.score(labelled(films, rows, logits[rows])))
+    of = labelled(films, rows, logits[rows])
+    return reference_of(paths, pixels[rows], fitted.score(of), of.patients)
 
 
 def halves(patients: NDArray[np.str_], rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -56,22 +57,32 @@ def measure(run: Path, draws: int, seed: int) -> dict[str, Any]:
     both = np.concatenate([validation, test])
     logits[both] = both_logits({stage: run / stage / "checkpoint" for stage in ("binary", "disease")}, pixels, both)
     patients, rng = films.table["patient"].to_numpy(dtype=str), np.random.default_rng(seed)
-    found: dict[str, list[dict[str, Change]]] = {"validation": [], "test": []}
+    found: dict[str, list[dict[str, Change]]] = {"validation by patient": [], "validation by film": [], "test": []}
     number = 0
+
+    def of(rows: NDArray[np.int64]) -> Reference:
+        return seen_as(films, pixels, logits, fitted, rows)
+
+    whole = of(validation)
     for _ in range(draws):
         first, second = (validation[half] for half in halves(patients[validation], rng))
         number = min(len(first), len(second), len(test))
-        samples = {"validation": second, "test": test}
-        reference = histograms(films, pixels, logits, fitted, first)
-        for name, rows in samples.items():
-            drawn = rng.choice(rows, number, replace=False)
-            found[name].append(compare(reference, histograms(films, pixels, logits, fitted, drawn)))
+        reference, shuffled = of(first), rng.permutation(validation)
+        pairs = {
+            "validation by patient": (reference, of(rng.choice(second, number, replace=False))),
+            "test": (whole, of(rng.choice(test, number, replace=False))),
+            "validation by film": (of(shuffled[:number]), of(shuffled[-number:])),
+        }
+        for name, (known, seen) in pairs.items():
+            found[name].append(compare(known.histograms, seen.histograms, known.design_effects))
     view = films.table["view"].to_numpy(dtype=str)
     shares = {"validation": validation, "test": test}
     return {
         "run": run.name,
         "draws": draws,
         "films": number,
+        "validation_films": len(validation),
+        "design_effects": {name: round(effect, 1) for name, effect in whole.design_effects.items()},
         "ap_share": {name: round(float((view[rows] == "AP").mean()), 3) for name, rows in shares.items()},
         **{name: summed_up(changes) for name, changes in found.items()},
     }
@@ -80,14 +91,17 @@ def measure(run: Path, draws: int, seed: int) -> dict[str, Any]:
 def summed_up(draws: Sequence[dict[str, Change]]) -> dict[str, Any]:
     moved = Counter(name for changes in draws for name, change in changes.items() if change.moved)
 
-    def middle(name: str, measure: str) -> float | None:
+    def among(name: str, measure: str) -> dict[str, float] | None:
         known = [value for changes in draws if (value := getattr(changes[name], measure)) is not None]
-        return round(float(np.median(known)), 4) if known else None
+        if not known:
+            return None
+        return {word: round(float(of(known)), 3) for word, of in (("low", min), ("median", np.median), ("high", max))}
 
     return {
         "draws_in_which_something_moved": sum(any(one.moved for one in changes.values()) for changes in draws),
         "moved": dict(moved.most_common()),
-        "median": {name: {measure: middle(name, measure) for measure in ("psi", "ks")} for name in draws[0]},
+        "psi": {name: among(name, "psi") for name in draws[0]},
+        "ks": {name: among(name, "ks") for name in draws[0]},
     }
 
 

@@ -4,9 +4,11 @@ Two measures of each quantity's histograms (``handlers.histograms``): the popula
 hold a tenth of the validation films each (Siddiqi, *Credit Risk Scorecards*, 2006, who calls 0.1 to 0.25 a change to
 look into and more a large one), and the distance of Kolmogorov and Smirnov. With few films both are large by chance, so
 that a quantity counts as moved where its index is at least ``MOVED`` and chance alone would give such a distance in
-less than ``CHANCE`` of all comparisons, divided by the number of quantities (Bonferroni). The chance is that of
-Kolmogorov's distribution, by SciPy; for ``modality``, whose values have no order, that of the index (Yurdakul and
-Naranjo, *Statistical properties of the population stability index*, Journal of Risk Model Validation 2020).
+less than ``CHANCE`` of all comparisons, divided by the number of quantities (Bonferroni). That chance is Kolmogorov's
+distribution, by SciPy; for ``modality``, whose values have no order, that of the index (Yurdakul and Naranjo,
+*Statistical properties of the population stability index*, Journal of Risk Model Validation 2020). Both are for films
+that have nothing to do with each other; as a patient's films are alike, their numbers are divided by the validation
+films' design effects (``handlers.metadata``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,23 +41,29 @@ class Change(Schema):
     moved: bool = Field(description="whether the films have changed")
 
 
-def compare(reference: Mapping[str, Sequence[int]], films: Mapping[str, Sequence[int]]) -> dict[str, Change]:
+def compare(
+    reference: Mapping[str, Sequence[int]],
+    films: Mapping[str, Sequence[int]],
+    design_effects: Mapping[str, float] | None = None,
+) -> dict[str, Change]:
     """Each quantity that the reference has, with the films that the window has of it."""
+    effects = design_effects or {}
     compared = [name for name in QUANTITIES if name in reference]
     return {
-        name: _change(name, reference[name], films.get(name, [0] * len(reference[name])), len(compared))
+        name: _change(name, of, films.get(name, [0] * len(of)), effects.get(name, 1.0), CHANCE / len(compared))
         for name in compared
+        for of in (reference[name],)
     }
 
 
-def _change(name: str, reference: Sequence[int], films: Sequence[int], comparisons: int) -> Change:
+def _change(name: str, reference: Sequence[int], films: Sequence[int], effect: float, level: float) -> Change:
     known, seen = sum(reference), sum(films)
     psi = ks = chance = None
     if min(known, seen) >= MIN_FILMS:
         groups = list(range(len(reference))) if name == MODALITY else _groups(reference)
         psi = stability_index(_grouped(reference, groups), _grouped(films, groups))
         ks = None if name == MODALITY else largest_distance(reference, films)
-        share = known * seen / (known + seen)
+        share = known * seen / (known + seen) / effect
         chance = float(chdtrc(max(groups), psi * share) if ks is None else kolmogorov(sqrt(share) * ks))
     return Change(
         films=seen,
@@ -65,7 +73,7 @@ def _change(name: str, reference: Sequence[int], films: Sequence[int], compariso
         psi=psi,
         ks=ks,
         chance=chance,
-        moved=psi is not None and chance is not None and psi >= MOVED and chance < CHANCE / comparisons,
+        moved=psi is not None and chance is not None and psi >= MOVED and chance < level,
     )
 
 

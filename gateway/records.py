@@ -25,7 +25,7 @@ from prometheus_client import Counter
 from gateway.feedback import Feedback, corrected
 from gateway.problems import Problem
 from handlers.findings import FINDING
-from handlers.histograms import bins_of, number_of_bins
+from handlers.histograms import QUANTITIES, bins_of, number_of_bins
 from handlers.report import Report
 from workflows.command_line import Fault
 
@@ -181,7 +181,8 @@ class Records:
         )
         films: dict[str, list[int]] = {}
         for quantity, bin, number in rows:
-            films.setdefault(quantity, [0] * number_of_bins(quantity))[bin] = number
+            if quantity in QUANTITIES and bin < number_of_bins(quantity):  # another version may have had other bins
+                films.setdefault(quantity, [0] * number_of_bins(quantity))[bin] = number
         return films
 
     def _prune(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import zipfile
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +15,16 @@ from workflows.store import archives_of, pair_id
 from workflows.sums import SUMS_FILE, read_sums
 
 _HISTOGRAMS: TypeAdapter[dict[str, list[int]]] = TypeAdapter(Histograms)
+
+
+class Reference(NamedTuple):
+    """The validation films of a pair, as ``handlers.metadata`` has them."""
+
+    histograms: dict[str, list[int]]
+    design_effects: dict[str, float]
+
+
+NOTHING = Reference({}, {})
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +41,7 @@ class ServedPair:
         self._store, self._active = server.store, active
         self._seen: tuple[int, int, int] | None = None
         self._sums: dict[str, str] = {}
-        self._reference: tuple[str, dict[str, list[int]]] = "", {}
+        self._known: tuple[str, Reference] = "", NOTHING
 
     def id(self, workflow: str | None = None) -> str:
         """``workflows.store.pair_id`` of a workflow, the served one unless told."""
@@ -43,20 +54,23 @@ class ServedPair:
             self._seen, self._sums = None, {}
         return pair_id(self._sums, workflow or self._active.name())
 
-    def reference(self) -> dict[str, list[int]]:
-        """The histograms of the served archives; empty where they were made without."""
+    def reference(self) -> Reference:
+        """Of the served archives; ``NOTHING`` where they were made without."""
         pair = self.id()
-        if pair != self._reference[0]:
-            self._reference = pair, self._read_reference()
-        return self._reference[1]
+        if pair != self._known[0]:
+            self._known = pair, self._read_reference()
+        return self._known[1]
 
-    def _read_reference(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+    def _read_reference(self) -> Reference:
+        histograms: dict[str, list[int]] = {}
+        effects: dict[str, float] = {}
         for name in archives_of(self._active.name())[:2]:
             try:
                 with zipfile.ZipFile(self._store / name) as archive:
-                    found |= _HISTOGRAMS.validate_python(json.loads(archive.read(METADATA_FILE)).get("reference", {}))
+                    metadata = json.loads(archive.read(METADATA_FILE))
+                histograms |= _HISTOGRAMS.validate_python(metadata.get("reference", {}))
+                effects |= metadata.get("design_effects", {})
             except (OSError, KeyError, ValueError, zipfile.BadZipFile, ValidationError) as fault:
                 said = f"{name}: no histograms can be read in it ({type(fault).__name__})"
                 logger.warning(said, extra={"event": "no_reference"})
-        return found
+        return Reference(histograms, effects)

@@ -14,7 +14,8 @@ from typing import Annotated, get_args
 from pydantic import AfterValidator
 
 from handlers.findings import FINDINGS, LABELS
-from handlers.report import FilmFacts, Modality, Report
+from handlers.modalities import Modality
+from handlers.report import FilmFacts, Report
 
 IN_DISTRIBUTION, BRIGHTNESS, SIZE, MODALITY = "in_distribution", "brightness", "size", "modality"
 FILM = (BRIGHTNESS, SIZE, MODALITY)

@@ -34,6 +34,8 @@ class Metadata(BaseModel):
             that changed; None where they are those of the training run.
         reference: histograms of the validation films that the films which are served are compared with; stage 1's
             archive has those of the films themselves, too. Empty in archives that were made before them.
+        design_effects: of each of these quantities, how many of those films tell as much as one would if no patient
+            had several (``training.evaluation.reference``).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +58,7 @@ class Metadata(BaseModel):
     intended_use: str
     recalibrated: dict[str, Any] | None = None
     reference: Histograms = {}
+    design_effects: dict[str, float] = {}
 
     @property
     def cascade(self) -> Cascade:

@@ -1,12 +1,12 @@
 """What the service answers: the only schema of a report, for handlers, client and tests."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from handlers.modalities import Modality
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
-Modality = Literal["CR", "DX", "RG"]
-"""Computed and digital radiography, and digitised film (DICOM PS3.3, C.7.3.1.1.1)."""
 Base64Png = Annotated[
     str,
     Field(

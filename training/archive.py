@@ -142,7 +142,9 @@ def metadata_of(
             "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "intended_use": INTENDED_USE,
-            "reference": of_stage(evaluation.get("reference", {}), stage),  # an evaluation of before has none
+            # An evaluation of before has neither.
+            "reference": of_stage(evaluation.get("reference", {}), stage),
+            "design_effects": of_stage(evaluation.get("design_effects", {}), stage),
         }
     )
 

@@ -103,6 +103,8 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     fitted = fit_cascade(validation, first, sensitivity, test)
     assert fitted.gate  # there was none to keep
     known, unseen, cascade = fitted.score(validation), fitted.score(test), fitted.cascade
+    paths = [Path(path) for path in films.table["path"].iloc[rows["validation"]]]
+    reference = reference_of(paths, pixels[rows["validation"]], known, validation.patients)
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
     evaluation = {
         "data": films.summary(),
@@ -119,7 +121,8 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
             "test": served_errors(test, first, cascade, fitted_here=False),
         },
         "validation": {"binary": binary_metrics(known.any_finding, known.finding, gate)},
-        "reference": reference_of(_paths(films, rows["validation"]), pixels[rows["validation"]], known),
+        "reference": reference.histograms,
+        "design_effects": reference.design_effects,
         **_measured(films, rows["test"], test, unseen, gate),
     }
     results = {
@@ -229,10 +232,6 @@ def both_logits(folders: dict[str, Path], pixels: NDArray[np.uint8], rows: NDArr
     stages = [Vit(folders[stage], serving_device()) for stage in STAGE_LABELS]
     features = predict_features(stages[0], pixels, rows, "both stages")
     return np.concatenate([stage.logits_of(features) for stage in stages], axis=1)
-
-
-def _paths(films: Films, rows: NDArray[np.int64]) -> list[Path]:
-    return [Path(path) for path in films.table["path"].iloc[rows]]
 
 
 def _checkpoints(run: Path) -> dict[str, Path]:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from handlers.cascade import Cascade
 from handlers.findings import LABELS, STAGE_LABELS
-from handlers.histograms import Histograms
 from handlers.metadata import Metadata
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
@@ -35,7 +34,7 @@ from training.evaluation.evaluation_table import print_recalibration
 from training.evaluation.feedback import read_feedback
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.model_card import write_cards
-from training.evaluation.reference import of_stage, recalibrated, reference_of
+from training.evaluation.reference import Reference, of_stage, recalibrated, reference_of
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.files.atomic import scratch_folder
@@ -92,8 +91,9 @@ def recalibrate(
         site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
         refit = _refit(data, site, old, sensitivity)
         record = _record(films.folder.resolve().name, films.synthetic, site, old, refit)
-        known = reference_of([Path(path) for path in films.table["path"]], pixels, refit.score(site))
-        reference = models["binary"].reference | known
+        paths = [Path(path) for path in films.table["path"]]
+        known, old_films = reference_of(paths, pixels, refit.score(site), site.patients), models["binary"]
+        reference = Reference(old_films.reference | known.histograms, old_films.design_effects | known.design_effects)
         made = _pack(folders, models, refit.cascade, record, reference, scratch, store, out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
     return made
@@ -123,10 +123,14 @@ def recalibrate_by_feedback(store: Path, feedback: Path, out: Path, sensitivity:
         read = read_feedback(feedback, pair, old)
         refit = _refit(feedback, read, old, sensitivity)
         record = _record(feedback.name, False, read, old, refit)
-        reference = models["binary"].reference | ({} if refit.gate else models["disease"].reference)
-        for name in reference.keys() & set(LABELS):
+        kept = [models["binary"]] if refit.gate else list(models.values())
+        reference = Reference(
+            {name: films for model in kept for name, films in model.reference.items()},
+            {name: effect for model in kept for name, effect in model.design_effects.items()},
+        )
+        for name in reference.histograms.keys() & set(LABELS):
             maps = old.calibration[name], refit.cascade.calibration[name]
-            reference[name] = recalibrated(reference[name], *maps)
+            reference.histograms[name] = recalibrated(reference.histograms[name], *maps)
         made = _pack(folders, models, refit.cascade, record, reference, scratch, store, out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
     return made
@@ -164,15 +168,12 @@ def _pack(
     models: dict[str, Metadata],
     new: Cascade,
     record: dict[str, Any],
-    reference: Histograms,
+    reference: Reference,
     scratch: Path,
     store: Path,
     out: Path,
 ) -> list[Path]:
-    made = [
-        pack_model(folders[stage], _renew(models[stage], new, record, of_stage(reference, stage)), scratch)
-        for stage in models
-    ]
+    made = [pack_model(folders[stage], _renew(models[stage], new, record, reference), scratch) for stage in models]
     made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
     return place([*made, *write_cards(scratch)], out)
 
@@ -227,13 +228,14 @@ def _record(source: str, synthetic: bool, site: Labelled, old: Cascade, refit: F
     }
 
 
-def _renew(model: Metadata, new: Cascade, record: dict[str, Any], reference: Histograms) -> Metadata:
+def _renew(model: Metadata, new: Cascade, record: dict[str, Any], reference: Reference) -> Metadata:
     changed = {
         "version": site_version(model.version),
         "calibration": {label: new.calibration[label] for label in model.labels},
         "thresholds": {label: new.thresholds[label] for label in model.labels},
         "recalibrated": record,
-        "reference": reference,
+        "reference": of_stage(reference.histograms, model.stage),
+        "design_effects": of_stage(reference.design_effects, model.stage),
     }
     return Metadata.model_validate(model.model_copy(update=changed).model_dump())
 

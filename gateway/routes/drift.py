@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from pydantic import Field
+from starlette.requests import Request
 
+from gateway.body import read_options
 from gateway.drift import Change, compare
 from gateway.metrics import Metrics
 from gateway.problems import Problem
@@ -44,7 +46,8 @@ class DriftRoute:
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
         said = (
-            "A quantity has `moved` where the change is large and not by chance. Reports with heatmaps do not count, "
+            "A quantity has `moved` where the change is large and not by chance. Reports with heatmaps do not count: "
+            "their films were read before. Nothing of a film or a patient is in it."
         )
         answers: dict[int | str, dict[str, Any]] = {
             status: openapi.problem(status, reason) for status, reason in openapi.DRIFT_REASONS.items()
@@ -54,17 +57,18 @@ class DriftRoute:
             self.get,
             response_model=Drift,
             summary="Whether films have changed",
-            description=said + "as their films were read before. Nothing of a film or a patient is in it.",
+            description=said,
             responses=answers,
             dependencies=[openapi.BEARER],
         )
 
-    async def get(self, days: Annotated[int | None, DAYS] = None) -> Drift:
+    async def get(self, request: Request, days: Annotated[int | None, DAYS] = None) -> Drift:
         """The route.
 
         Raises:
-            Problem: MalformedRequest, NoReference.
+            Problem: MalformedRequest, UnknownParameter, NoReference.
         """
+        read_options(request, "days")
         wanted = self._days if days is None else days
         if wanted > DAYS_OF_FILMS:
             raise Problem("MalformedRequest", f"films are counted for {DAYS_OF_FILMS} days, not {wanted}")
@@ -86,5 +90,8 @@ class DriftRoute:
         self._metrics.show_drift(await self._compare(self._days))
 
     async def _compare(self, days: int) -> dict[str, Change]:
-        reference = self._pair.reference()
-        return compare(reference, await self._records.films(self._pair.id(), days)) if reference else {}
+        known = self._pair.reference()
+        if not known.histograms:
+            return {}
+        films = await self._records.films(self._pair.id(), days)
+        return compare(known.histograms, films, known.design_effects)

@@ -53,7 +53,7 @@ FEEDBACK_REASONS = {
     503: "`NotStored`: it could not be written down, and nothing of it is kept. With Retry-After.",
 }
 DRIFT_REASONS = {
-    400: "`MalformedRequest`: `days` is no number of days for which films are counted.",
+    400: "`MalformedRequest`: `days` is no number of days for which films are counted. `UnknownParameter`.",
     401: REASONS[401],
     404: "`NoReference`: the archives were made before they held validation films' histograms.",
 }

@@ -13,8 +13,8 @@ from handlers.decoding.dicom_greys import grey_film
 from handlers.decoding.dicom_header import SLICES, UNDEFINED, DicomFile, Header, PixelData, open_file
 from handlers.decoding.dicom_layout import Layout, Samples, layout_of
 from handlers.decoding.frames import COMPRESSED, decode_frame, frame_of
+from handlers.modalities import Modality
 from handlers.refusals import RefusedFilm, check_frames
-from handlers.report import Modality
 
 UNCOMPRESSED = (
     uid.ImplicitVRLittleEndian,

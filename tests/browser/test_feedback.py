@@ -109,7 +109,7 @@ def test_a_film_that_is_not_readable_is_said_to_be_so(
     page = visitor.page
     page.locator("#correct").click()
     page.locator("#correction [name=unreadable]").check()
-    assert page.locator("#correction .seen").is_disabled()
+    assert page.locator("#correction [name=Effusion]").is_disabled()
     page.locator("#correction .main").click()
     assert judged(visitor) == "Noted: not readable."
     assert visitor.focused == "Noted: not readable."

@@ -24,7 +24,7 @@ from training import evaluate as command
 from training.archive import archive, metadata_of
 from training.evaluate import both_logits, labelled
 from training.evaluation.metrics import Scored
-from training.evaluation.reference import recalibrated, reference_of
+from training.evaluation.reference import design_effect, recalibrated, reference_of
 from training.predict import films_of
 from training.recalibrate import main as recalibrate_command
 from training.recalibrate import recalibrate
@@ -92,18 +92,19 @@ def test_a_validation_film_is_measured_as_a_served_one(film_paths: list[Path]) -
     pixels = np.stack([to_pixels(read_film(path.read_bytes()), 32) for path in (radiograph, film_paths[0])])
     nothing, routed = np.zeros((2, 14)), np.array([True, False])
     scored = Scored(nothing, np.array([0.9, 0.1]), routed, {"ungated": nothing}, nothing > 0, routed.astype(np.int8))
-    reference = reference_of([radiograph, film_paths[0]], pixels, scored)
-    served = FilmFacts(width=1841, height=1955, brightness=float(pixels[0].mean()) / 255, modality="RG")
+    reference = reference_of([radiograph, film_paths[0]], pixels, scored, np.array(["one", "two"])).histograms
+    served = FilmFacts(width=1841, height=1955, brightness=float(pixels[0].mean()) / 255, modality="CR")
     for name, bin in film_bins(served).items():
         assert reference[name][bin] >= 1, name
-    assert reference[MODALITY] == [1, 0, 0, 1]
+    assert reference[MODALITY] == [1, 1, 0, 0]
     assert (sum(reference[SIZE]), sum(reference[FINDING]), sum(reference["Mass"])) == (2, 2, 1)
 
 
 def test_an_evaluation_of_before_makes_archives_without_them(run: Path, tmp_path: Path) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text())
-    del evaluation["reference"]
-    assert metadata_of(run, "binary", evaluation, "1.0.0").reference == {}
+    del evaluation["reference"], evaluation["design_effects"]
+    made = metadata_of(run, "binary", evaluation, "1.0.0")
+    assert (made.reference, made.design_effects) == ({}, {})
 
 
 def test_a_table_of_feedback_is_scored_without_a_data_folder(
@@ -174,6 +175,17 @@ def test_a_pair_is_the_same_whatever_its_files_are_called(store: Path) -> None:
     assert archives_of(f"{WORKFLOW}_1a2b")[0] in rolled
     assert pair_id(rolled, f"{WORKFLOW}_1a2b") == pair_id(sums)
     assert pair_id({}) == ""
+
+
+def test_films_of_one_patient_count_for_less() -> None:
+    rng = np.random.default_rng(2)
+    patients = np.repeat(np.arange(100).astype(str), 5)
+    alone, alike = rng.normal(size=500), np.repeat(rng.normal(size=100), 5)
+    assert design_effect(alone, patients) == pytest.approx(1.0, abs=0.3)
+    assert design_effect(alike, patients) == pytest.approx(5.0)
+    assert design_effect(alike, np.arange(500).astype(str)) == pytest.approx(1.0)
+    assert design_effect(np.ones(500), patients) == 1.0
+    assert design_effect(np.zeros(0), patients[:0]) == 1.0
 
 
 def test_a_histogram_moves_with_its_calibration() -> None:

@@ -79,7 +79,7 @@ def test_only_the_metadata_changes(store: Path, recalibrated: Path, tmp_path: Pa
         assert (tmp_path / "old" / name).read_bytes() == (tmp_path / "new" / name).read_bytes(), name
     changed = {name for name in Metadata.model_fields if getattr(old, name) != getattr(new, name)}
     # Of none of the 14 do ten of the site's films show it: they keep what they had.
-    assert changed == {"version", "recalibrated", "reference"} | (
+    assert changed == {"version", "recalibrated", "reference", "design_effects"} | (
         {"calibration", "thresholds"} if stage == "binary" else set()
     )
     assert (old.version, new.version) == ("1.0.0+synthetic", "1.0.0+synthetic.site.1")
