@@ -128,3 +128,7 @@ def test_what_the_service_refuses_stands_on_the_page(visit: Visit, known: Known,
     visitor.page.locator("#agree").click()
     visitor.page.locator("#report .fault", has_text="This report was judged at").wait_for()
     assert visitor.page.locator("#agree").is_enabled()
+
+
+def test_the_page_says_that_no_film_is_kept(visit: Visit) -> None:
+    visit().open().page.locator("#private", has_text="Nothing leaves this machine, and no film is kept.").wait_for()
