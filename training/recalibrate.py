@@ -4,8 +4,8 @@
 
 Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in any layout
 of training/DATA.md, whatever its lists say. Writes the same three archives with new metadata: calibration, thresholds,
-what was measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``, that one
-``1.0.0+site.2``).
+calls and percentiles, what was measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``,
+that one ``1.0.0+site.2``).
 A label that too few films show, or do not show, keeps its calibration and threshold, and is named.
 """
 
@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.cascade import Cascade
+from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
 from training.evaluate import both_logits, labelled, read_sensitivity
+from training.evaluation.conformal import fit_certainty
 from training.evaluation.evaluation_table import print_recalibration
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.model_card import write_cards
@@ -96,7 +98,11 @@ def recalibrate(
         except DataError as fault:
             raise DataError(f"{data}: {fault}") from fault
         record = _record(films, site, old, refit)
-        made = [pack_model(folders[stage], _renew(models[stage], refit.cascade, record), scratch) for stage in models]
+        old_calls = models["binary"].certainty
+        sure = fit_certainty(refit.score(site), site.patients, old_calls.error) if old_calls else None
+        made = [
+            pack_model(folders[stage], _renew(models[stage], refit.cascade, sure, record), scratch) for stage in models
+        ]
         made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
         made = place([*made, *write_cards(scratch)], out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
@@ -153,11 +159,14 @@ def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[s
     }
 
 
-def _renew(model: Metadata, new: Cascade, record: dict[str, Any]) -> Metadata:
+def _renew(model: Metadata, new: Cascade, sure: Certainty | None, record: dict[str, Any]) -> Metadata:
+    """The metadata with the site's figures. Calls and percentiles are of its films, too: the old ones were of
+    probabilities that no film is given any more."""
     changed = {
         "version": site_version(model.version),
         "calibration": {label: new.calibration[label] for label in model.labels},
         "thresholds": {label: new.thresholds[label] for label in model.labels},
+        "certainty": sure and sure.only(model.labels),
         "recalibrated": record,
     }
     return Metadata.model_validate(model.model_copy(update=changed).model_dump())
