@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from handlers.calibration import Platt
 from handlers.cascade import Cascade, Kind
+from handlers.certainty import Certainty
 from handlers.histograms import Histograms
 
 METADATA_FILE = "metadata.json"
@@ -26,6 +27,7 @@ class Metadata(BaseModel):
         shared_encoder: sha256 of the encoder (``handlers.networks.network.encoder_sha256``) where both stages have the
             same, as two heads on one frozen backbone do: stage 1 then sends stage 2 a film's features, not its pixels.
         calibration, thresholds: of the model's own labels, as ``Cascade`` has them.
+        certainty: of the model's own labels, likewise; None in archives that were made without.
         metrics: what ``training.evaluate`` measured.
         data: folder name, number of films and patients per split, and whether films are synthetic.
         training: the resolved training configuration.
@@ -51,6 +53,7 @@ class Metadata(BaseModel):
     shared_encoder: str | None = None
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
+    certainty: Certainty | None = None
     metrics: dict[str, Any]
     data: dict[str, Any]
     training: dict[str, Any]
@@ -63,7 +66,9 @@ class Metadata(BaseModel):
     @property
     def cascade(self) -> Cascade:
         """The part of the cascade that this archive holds."""
-        return Cascade(kind=self.kind, calibration=self.calibration, thresholds=self.thresholds)
+        return Cascade(
+            kind=self.kind, calibration=self.calibration, thresholds=self.thresholds, certainty=self.certainty
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Metadata":

@@ -1,12 +1,14 @@
 """What the service answers: the only schema of a report, for handlers, client and tests."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from handlers.modalities import Modality
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Call = Literal["present", "absent", "uncertain"]
 Base64Png = Annotated[
     str,
     Field(
@@ -23,6 +25,16 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Percentiles(Schema):
+    """Where a probability stands among those of the validation films of either kind."""
+
+    with_finding: Percent | None = Field(
+        description="the percentage of validation films with the finding whose probability is lower; null where they "
+        "are too few"
+    )
+    without_finding: Percent | None = Field(description="the same of those without it")
+
+
 class Score(Schema):
     """A probability against its operating point."""
 
@@ -32,6 +44,19 @@ class Score(Schema):
     )
     threshold: Unit = Field(description="the finding's operating point")
     present: bool = Field(description="whether the probability reaches the threshold")
+    call: Call | None = Field(
+        default=None,
+        exclude_if=lambda call: call is None,
+        description="a conformal call: of films with the finding at most a chosen share (10% unless told) are called "
+        "`absent`, of films without it at most that share `present`; `uncertain` where neither can be said, or where "
+        "validation films were too few to say it by. Not there in archives that were made without",
+    )
+    percentiles: Percentiles | None = Field(
+        default=None,
+        exclude_if=lambda percentiles: percentiles is None,
+        description="where the probability stands among validation films; not there under `diseases` of a film that "
+        "stage 2 did not see",
+    )
 
     @classmethod
     def at(cls, probability: float, threshold: float) -> "Score":

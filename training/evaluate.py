@@ -32,6 +32,7 @@ from training.data.pixels import load_pixels
 from training.data.splits import given_splits
 from training.evaluation import score
 from training.evaluation.bootstrap import intervals
+from training.evaluation.conformal import certainty_table
 from training.evaluation.evaluation_table import print_evaluation, print_external
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.metrics import Scored, binary_metrics, disease_metrics
@@ -123,6 +124,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
         "validation": {"binary": binary_metrics(known.any_finding, known.finding, gate)},
         "reference": reference.histograms,
         "design_effects": reference.design_effects,
+        "certainty": certainty_table(known, validation.patients, unseen, test.patients),
         **_measured(films, rows["test"], test, unseen, gate),
     }
     results = {
@@ -172,7 +174,7 @@ def evaluate_elsewhere(
     origin = hash_of(films)
     if (out / "evaluation.json").exists() and read_json(out / "evaluation.json")["origin"] != origin:
         raise DataError(f"{out} holds the scores of other films, or of other labels: move it away first")
-    cascade = Cascade.model_validate({name: own[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(own)
     given = [Platt.model_validate(one) for one in own[GIVEN]]
     test = labelled(films, rows, both_logits(_checkpoints(run), pixels, rows))
     unseen = Fitted(cascade, given, None, {}, []).score(test)

@@ -6,8 +6,8 @@
 Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in any layout
 of training/DATA.md, whatever its lists say; or no film, but what readers said of films that this store's models read
 (``python -m workflows.feedback export``), with the probabilities that these had. Writes the same three archives with
-new metadata: calibration, thresholds, what was measured, and a version that ends in ``site.1`` (``1.0.0`` becomes
-``1.0.0+site.1``, that one ``1.0.0+site.2``).
+new metadata: calibration, thresholds, calls and percentiles, what was measured, and a version that ends in ``site.1``
+(``1.0.0`` becomes ``1.0.0+site.1``, that one ``1.0.0+site.2``).
 A label that too few films show, or do not show, keeps its calibration and threshold, and is named.
 """
 
@@ -24,12 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.cascade import Cascade
+from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
 from training.evaluate import both_logits, labelled, read_sensitivity
+from training.evaluation.conformal import fit_certainty
 from training.evaluation.evaluation_table import print_recalibration
 from training.evaluation.feedback import read_feedback
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
@@ -94,7 +96,7 @@ def recalibrate(
         paths = [Path(path) for path in films.table["path"]]
         known, old_films = reference_of(paths, pixels, refit.score(site), site.patients), models["binary"]
         reference = Reference(old_films.reference | known.histograms, old_films.design_effects | known.design_effects)
-        made = _pack(folders, models, refit.cascade, record, reference, scratch, store, out)
+        made = _pack(folders, models, refit, site, record, reference, scratch, store, out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
     return made
 
@@ -131,7 +133,7 @@ def recalibrate_by_feedback(store: Path, feedback: Path, out: Path, sensitivity:
         for name in reference.histograms.keys() & set(LABELS):
             maps = old.calibration[name], refit.cascade.calibration[name]
             reference.histograms[name] = recalibrated(reference.histograms[name], *maps)
-        made = _pack(folders, models, refit.cascade, record, reference, scratch, store, out)
+        made = _pack(folders, models, refit, read, record, reference, scratch, store, out)
     print_recalibration(record, refit.cascade.model_dump()["calibration"])
     return made
 
@@ -166,14 +168,18 @@ def _refit(source: Path, films: Labelled, old: Cascade, sensitivity: float | Non
 def _pack(
     folders: dict[str, Path],
     models: dict[str, Metadata],
-    new: Cascade,
+    refit: Fitted,
+    films: Labelled,
     record: dict[str, Any],
     reference: Reference,
     scratch: Path,
     store: Path,
     out: Path,
 ) -> list[Path]:
-    made = [pack_model(folders[stage], _renew(models[stage], new, record, reference), scratch) for stage in models]
+    old = models["binary"].certainty
+    sure = fit_certainty(refit.score(films), films.patients, old.error) if old else None
+    renewed = [_renew(model, refit.cascade, sure, record, reference) for model in models.values()]
+    made = [pack_model(folders[model.stage], model, scratch) for model in renewed]
     made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
     return place([*made, *write_cards(scratch)], out)
 
@@ -228,11 +234,16 @@ def _record(source: str, synthetic: bool, site: Labelled, old: Cascade, refit: F
     }
 
 
-def _renew(model: Metadata, new: Cascade, record: dict[str, Any], reference: Reference) -> Metadata:
+def _renew(
+    model: Metadata, new: Cascade, sure: Certainty | None, record: dict[str, Any], reference: Reference
+) -> Metadata:
+    """The metadata with the site's figures. Calls and percentiles are of its films, too: the old ones were of
+    probabilities that no film is given any more."""
     changed = {
         "version": site_version(model.version),
         "calibration": {label: new.calibration[label] for label in model.labels},
         "thresholds": {label: new.thresholds[label] for label in model.labels},
+        "certainty": sure and sure.only(model.labels),
         "recalibrated": record,
         "reference": of_stage(reference.histograms, model.stage),
         "design_effects": of_stage(reference.design_effects, model.stage),

@@ -52,7 +52,7 @@ def stages(probed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scre
 def expected_of(probed: Path, film: bytes) -> tuple[float, list[float]]:
     """p(finding), and the 14 of stage 2 on every film."""
     evaluation = json.loads((probed / "evaluation.json").read_text())
-    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(evaluation)
     binary, disease = (Vit(probed / stage / "checkpoint", CPU) for stage in ("binary", "disease"))
     pixels = to_pixels(read_film(film), SIDE)[None]
     first = binary.logits(pixels)[:, 0]
