@@ -35,6 +35,7 @@ COMMANDS = {
     "register": Command("workflows.register", "register the workflow with a TorchServe started by hand"),
     "roll": Command("workflows.roll", "serve another store's models without losing a film, or go back"),
     "keys": Command("gateway.keys", "make, list and revoke API keys"),
+    "feedback": Command("gateway.export_feedback", "what readers said of reports, as a table"),
     "read": Command("client.read", "read films through the gateway"),
     "score": Command("client.score", "read a folder of films through the gateway into a table"),
     "pacs": Command("pacs.node", "the DICOM node: films from a PACS in, their reports back (--status, --again)"),

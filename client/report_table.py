@@ -16,7 +16,8 @@ def print_answer(film: str, answer: Report | Refusal) -> None:
         console.print(f"[bold]{film}[/]: refused, {answer.error.type}: {answer.error.message}\n", highlight=False)
         return
     table = Table(title=f"{film}", title_justify="left", title_style="bold")
-    for column in ("finding", "probability", "", "threshold", "present"):
+    columns = ("finding", "probability", "", "threshold", "present", *(["call"] if answer.finding.call else []))
+    for column in columns:
         table.add_column(column, justify="right" if column in ("probability", "threshold") else "left")
     table.add_row(*_row("any finding (stage 1)", answer.finding))
     table.add_section()
@@ -24,7 +25,7 @@ def print_answer(film: str, answer: Report | Refusal) -> None:
         for name, score in sorted(answer.diseases.items(), key=lambda item: -item[1].probability):
             table.add_row(*_row(name.replace("_", " "), score))
     else:
-        table.add_row("14 diseases (stage 2)", "skipped", "below the gate", "", "")
+        table.add_row("14 diseases (stage 2)", "skipped", "below the gate")
     console.print(table)
     versions = answer.models
     origin = f"models: binary {versions.binary}, disease {versions.disease}. Research use, not a medical device."
@@ -39,4 +40,5 @@ def print_answer(film: str, answer: Report | Refusal) -> None:
 def _row(name: str, score: Score) -> tuple[str, ...]:
     bar = "█" * round(score.probability * BAR)
     present = "[bold]yes[/]" if score.present else "no"
-    return name, f"{score.probability:.3f}", bar, f"{score.threshold:.3f}", present
+    call = (score.call,) if score.call else ()
+    return name, f"{score.probability:.3f}", bar, f"{score.threshold:.3f}", present, *call

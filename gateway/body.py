@@ -19,6 +19,8 @@ FIELD = "data"
 RAW = ("", "application/octet-stream", "application/dicom", "application/x-www-form-urlencoded")
 """Content types whose body is the film; the last is what ``curl --data-binary`` says of every file."""
 FORM = "multipart/form-data"
+JSON = "application/json"
+FEEDBACK_BYTES = 16_384
 MAX_FILMS = 32
 """Of a study."""
 STUDY = 4
@@ -85,6 +87,21 @@ async def receive_study(request: Request, settings: Settings, admission: Admissi
     form.film()  # refuses a form that is cut short, or empty
     request.state.context.bytes = sum(len(film.data) for film in form.films)
     return form.films
+
+
+async def receive_feedback(request: Request, settings: Settings) -> bytes:
+    """A small JSON document.
+
+    Raises:
+        Problem: 400 contradicting headers; 408 not all there in time; 413 over ``FEEDBACK_BYTES``; 415 no JSON.
+        starlette.requests.ClientDisconnect: the client hung up.
+    """
+    media, _ = _content_type(request)
+    if media != JSON:
+        raise Problem("UnsupportedMediaType", f"send what a reader says as {JSON}")
+    document = bytearray()
+    await _receive(request, document.extend, FEEDBACK_BYTES, settings.upload_limit)
+    return bytes(document)
 
 
 async def _receive(request: Request, write: Callable[[bytes], None], max_bytes: int, seconds: float) -> None:

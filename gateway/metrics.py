@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.admission import Admission
+from gateway.drift import Change
 from handlers.report import ModelVersions
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -50,6 +51,11 @@ class Metrics:
         films: reports given, by ``route`` (routed or skipped) and whether ``heatmaps`` were asked for (true or false):
             the page asks for those of a film that was read before.
         answers_lost: that TorchServe never gave; there are none with ``workflows/DagExecutor.groovy``.
+        feedback: what readers said of films, by ``kind``: agreed, corrected, unreadable.
+        records_failed: reports and feedback that could not be noted (``gateway.records``).
+        drift: by ``quantity`` and ``measure`` (psi, ks, moved: 1 or 0) of the last films beside the validation films
+            (``gateway.drift``); without a series where they are too few.
+        drift_films: of these last films, how many have each ``quantity``.
         seconds: by ``path`` and ``stage``: upload, wait (for a slot), read (by TorchServe, or rendered), total.
     """
 
@@ -63,6 +69,20 @@ class Metrics:
         self.refused = counter("refused", "Requests, and films of studies, with a problem, by type", "path", "type")
         self.films = counter("films", "Reports given, by route", "route", "heatmaps")
         self.answers_lost = counter("answers_lost", "Answers that TorchServe never gave")
+        self.feedback = counter("feedback", "Reports that readers judged, by kind", "kind")
+        self.records_failed = counter("records_failed", "Reports and feedback that could not be noted")
+        self.drift = Gauge(
+            "cxr_gateway_drift",
+            "The last films beside the validation films",
+            ["quantity", "measure"],
+            registry=self.registry,
+        )
+        self.drift_films = Gauge(
+            "cxr_gateway_drift_films",
+            "Of the last films, those that are compared",
+            ["quantity"],
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "cxr_gateway_seconds", "Seconds by stage", ["path", "stage"], buckets=SECONDS, registry=self.registry
         )
@@ -83,6 +103,17 @@ class Metrics:
             self.refused.labels(path, type).inc()
         for stage, one in milliseconds.items():
             self.seconds.labels(path, stage).observe(one / 1000.0)
+
+    def show_drift(self, changes: Mapping[str, Change]) -> None:
+        """By quantity; takes the place of what was shown before."""
+        self.drift.clear()
+        self.drift_films.clear()
+        for quantity, change in changes.items():
+            self.drift_films.labels(quantity).set(change.films)
+            for measure in ("psi", "ks", "moved"):
+                value = getattr(change, measure)
+                if value is not None and change.psi is not None:
+                    self.drift.labels(quantity, measure).set(value)
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""

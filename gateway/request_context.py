@@ -21,6 +21,7 @@ class RequestContext:
         type: of the problem, where there was one.
         bytes: of its films.
         milliseconds: by stage.
+        workflow: that its film went to.
         held: what is given back at its end: that it is admitted.
     """
 
@@ -33,6 +34,7 @@ class RequestContext:
     type: str | None = None
     routed: bool | None = None
     bytes: int | None = None
+    workflow: str | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)
 

@@ -32,7 +32,10 @@ POLLED = ("/health/live", "/health/ready", "/metrics")
 """Asked every few seconds; logged only where the answer is an error."""
 OPEN = frozenset({*POLLED, "/", "/page", "/model", "/docs", "/docs/static", "/docs/oauth2-redirect", "/openapi.json"})
 """The routes that want no key and are not counted. Any other is closed to strangers, whoever adds it."""
-WITHOUT_MODELS = frozenset({"/v1/films"})
+FEEDBACK, DRIFT = "/v1/reports/{id}/feedback", "/v1/drift"
+WITHOUT_FILMS = frozenset({FEEDBACK, DRIFT})
+"""The routes that take no film: they are answered while as many are held as may be."""
+WITHOUT_MODELS = WITHOUT_FILMS | {"/v1/films"}
 """The routes that answer while TorchServe does not."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Of an ``X-Request-ID`` that is taken over; any other is replaced."""
@@ -147,7 +150,8 @@ class RequestPath:
             raise Problem("NotReady", "the gateway is going down", retry_after=RETRY_AFTER)
         if not self._supervisor.ready and context.path not in WITHOUT_MODELS:
             raise Problem("NotReady", "the models are not up yet", retry_after=RETRY_AFTER)
-        context.held.enter_context(self._admission.admit())
+        if context.path not in WITHOUT_FILMS:
+            context.held.enter_context(self._admission.admit())
 
 
 async def _unless_hung_up(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

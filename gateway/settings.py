@@ -25,6 +25,15 @@ class Settings:
         max_bytes: of a body.
         restart_after: seconds without a read film after which TorchServe is started again; a killed worker is back
             in 20.
+        records: SQLite file of what the gateway notes of reports (``gateway.records``); within ``server``, unless it is
+            an absolute path.
+        records_days: for which a report waits for what a reader says of it; one that was judged stays.
+        records_number: of reports that wait, at most.
+        drift_days: that films are counted for, to be compared with the archives' validation films.
+        keep_films: whether films that were read are kept beside ``records``, in ``films/``, each as the picture that
+            the models got, under its report's id.
+        keep_films_days: for which a film is kept.
+        keep_films_mb: that all of them may take; the oldest go first.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +47,17 @@ class Settings:
     deadline: float = 30.0
     max_bytes: int = 64 * 1024 * 1024
     restart_after: float = 60.0
+    records: Path = Path("records/gateway.sqlite")
+    records_days: int = 90
+    records_number: int = 100_000
+    drift_days: int = 14
+    keep_films: bool = False
+    keep_films_days: int = 30
+    keep_films_mb: int = 10_000
+
+    @property
+    def records_file(self) -> Path:
+        return self.server / self.records
 
 
 def parse_settings(arguments: Sequence[str] | None = None, prog: str = "python -m gateway") -> Settings:

@@ -7,14 +7,15 @@ Stage 2's maps are fitted on routed films alone (``training.evaluation.fit_casca
 of no others: each is the share of such films, of those that crossed the gate, that do show the finding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.calibration import UNCALIBRATED, Logits, Platt, calibrated
+from handlers.certainty import Certainty
 from handlers.findings import FINDING, FINDINGS
 from handlers.report import Score
 
@@ -35,6 +36,7 @@ class Cascade(BaseModel):
         kind: of stage 2.
         calibration: per label; one that is not named runs uncalibrated.
         thresholds: per label, in [0, 1], of calibrated probabilities; that of ``Finding`` is the gate.
+        certainty: how sure the probabilities are; None where nobody has asked, as in archives of before.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +44,12 @@ class Cascade(BaseModel):
     kind: Kind = "marginal"
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float] = {}
+    certainty: Certainty | None = Field(default=None, exclude_if=lambda certainty: certainty is None)
+
+    @classmethod
+    def of_evaluation(cls, evaluation: Mapping[str, Any]) -> "Cascade":
+        """What ``evaluation.json`` chose; how sure its probabilities are is chosen when they are archived."""
+        return cls.model_validate({name: evaluation[name] for name in ("kind", "calibration", "thresholds")})
 
     def maps(self, labels: Sequence[str]) -> list[Platt]:
         return [self.calibration.get(label, UNCALIBRATED) for label in labels]
@@ -65,15 +73,20 @@ class Cascade(BaseModel):
 
     def finding_score(self, logit: float) -> Score:
         """Stage 1's line of the report."""
-        return Score.at(float(self.finding(np.array([logit]))[0]), self.thresholds[FINDING])
+        score = Score.at(float(self.finding(np.array([logit]))[0]), self.thresholds[FINDING])
+        return self.certainty.judged(FINDING, score) if self.certainty else score
 
     def disease_scores(self, finding_logit: float, logits: Logits | None) -> dict[str, Score]:
         """[14] -> stage 2's lines of the report; None for a film that the gate skipped, of which all are 0.0."""
         if logits is None:
-            return {name: Score(probability=0.0, threshold=self.thresholds[name], present=False) for name in FINDINGS}
-        probabilities = self.diseases(np.array([finding_logit]), logits[None])[0].tolist()
-        named = zip(FINDINGS, probabilities, strict=True)
-        return {name: Score.at(probability, self.thresholds[name]) for name, probability in named}
+            scores = {name: Score(probability=0.0, threshold=self.thresholds[name], present=False) for name in FINDINGS}
+        else:
+            probabilities = self.diseases(np.array([finding_logit]), logits[None])[0].tolist()
+            named = zip(FINDINGS, probabilities, strict=True)
+            scores = {name: Score.at(probability, self.thresholds[name]) for name, probability in named}
+        if self.certainty is None:
+            return scores
+        return {name: self.certainty.judged(name, score, logits is not None) for name, score in scores.items()}
 
 
 def score_logits(kind: Kind, finding: Logits, diseases: Logits) -> Logits:

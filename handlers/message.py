@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from handlers.report import Problem, Refusal, Score
+from handlers.report import FilmFacts, Problem, Refusal, Score
 
 _KEY = "film"
 
@@ -39,6 +39,7 @@ class Screened:
         features: [W] float32 instead of pixels, where both stages have one encoder and the film is routed; beside
             them, where heatmaps are asked for.
         encoder: that encoder's sha256.
+        image: what the film is.
     """
 
     finding: Score
@@ -48,6 +49,7 @@ class Screened:
     heatmaps: Asked | None = None
     features: NDArray[np.float32] | None = None
     encoder: str | None = None
+    image: FilmFacts | None = None
 
     @property
     def routed(self) -> bool:
@@ -63,6 +65,8 @@ def pack(film: Screened | Refusal) -> bytes:
         words["heatmaps"] = asdict(film.heatmaps)
     if film.features is not None:
         words["encoder"] = film.encoder
+    if film.image is not None:
+        words["image"] = film.image.model_dump()
     arrays = {"pixels": film.pixels, "features": film.features}
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     return save(tensors, metadata={_KEY: json.dumps(words)})
@@ -91,6 +95,7 @@ def unpack(message: bytes) -> Screened | Refusal:
         asked = words.get("heatmaps")
         heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
         said = float(words["logit"]), str(words["version"])
-        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"))
+        image = FilmFacts(**words["image"]) if "image" in words else None
+        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"), image)
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

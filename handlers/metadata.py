@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from handlers.calibration import Platt
 from handlers.cascade import Cascade, Kind
+from handlers.certainty import Certainty
+from handlers.histograms import Histograms
 from handlers.networks.precision import Bfloat16Effect, Wanted
 
 METADATA_FILE = "metadata.json"
@@ -25,12 +27,17 @@ class Metadata(BaseModel):
         shared_encoder: sha256 of the encoder (``handlers.networks.network.encoder_sha256``) where both stages have the
             same, as two heads on one frozen backbone do: stage 1 then sends stage 2 a film's features, not its pixels.
         calibration, thresholds: of the model's own labels, as ``Cascade`` has them.
+        certainty: of the model's own labels, likewise; None in archives that were made without.
         metrics: what ``training.evaluate`` measured.
         data: folder name, number of films and patients per split, and whether films are synthetic.
         training: the resolved training configuration.
         versions: of the libraries that trained and packed it.
         recalibrated: which site's films refitted calibration and thresholds (``training.recalibrate``), and what
             that changed; None where they are those of the training run.
+        reference: histograms of the validation films that the films which are served are compared with; stage 1's
+            archive has those of the films themselves, too. Empty in archives that were made before them.
+        design_effects: of each of these quantities, how many of those films tell as much as one would if no patient
+            had several (``training.evaluation.reference``).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,17 +54,22 @@ class Metadata(BaseModel):
     shared_encoder: str | None = None
     calibration: dict[str, Platt] = {}
     thresholds: dict[str, float]
+    certainty: Certainty | None = None
     metrics: dict[str, Any]
     data: dict[str, Any]
     training: dict[str, Any]
     versions: dict[str, str]
     intended_use: str
     recalibrated: dict[str, Any] | None = None
+    reference: Histograms = {}
+    design_effects: dict[str, float] = {}
 
     @property
     def cascade(self) -> Cascade:
         """The part of the cascade that this archive holds."""
-        return Cascade(kind=self.kind, calibration=self.calibration, thresholds=self.thresholds)
+        return Cascade(
+            kind=self.kind, calibration=self.calibration, thresholds=self.thresholds, certainty=self.certainty
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Metadata":

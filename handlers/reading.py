@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers.decoding.containers import is_dicom
+from handlers.decoding.dicom import modality_of
 from handlers.decoding.image import read_film, to_pixels
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
@@ -20,7 +22,7 @@ from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.networks.precision import choose
 from handlers.networks.vit import Vit, give_way
 from handlers.refusals import CODES, RefusedFilm
-from handlers.report import ModelVersions, Refusal, Report
+from handlers.report import FilmFacts, ModelVersions, Refusal, Report
 
 DECODE_SECONDS = 4.5
 """A film that is not decoded by then is refused."""
@@ -38,10 +40,11 @@ Picture = TypeVar("Picture")
 
 
 class Decoded(NamedTuple):
-    """A film as the models get it, [S, S] uint8, and its own rows and columns."""
+    """A film as the models get it, [S, S] uint8, its own rows and columns, and what it is."""
 
     pixels: NDArray[np.uint8]
     shape: tuple[int, int]
+    facts: FilmFacts
 
 
 class Decoding(Generic[Picture]):
@@ -123,7 +126,14 @@ class Screening:
     def _decode(self, film: bytes) -> Decoded | Refusal:
         try:
             grey = read_film(film)
-            return Decoded(to_pixels(grey, self.vit.image_size), (grey.shape[0], grey.shape[1]))
+            pixels, (rows, columns) = to_pixels(grey, self.vit.image_size), grey.shape
+            facts = FilmFacts(
+                width=columns,
+                height=rows,
+                brightness=float(pixels.mean()) / 255.0,
+                modality=modality_of(film) if is_dicom(film) else None,
+            )
+            return Decoded(pixels, (rows, columns), facts)
         except RefusedFilm as refused:
             return Refusal.because(refused.code, refused.type, refused.message)
         except Exception as fault:
@@ -137,11 +147,11 @@ class Screening:
         version = self.vit.version(self.metadata.version)
         heatmaps = None if asked is None else Asked(asked, film.shape)
         if not finding.present:
-            return Screened(finding, logit, version, None, heatmaps)
+            return Screened(finding, logit, version, None, heatmaps, image=film.facts)
         if encoder is None:
-            return Screened(finding, logit, version, film.pixels, heatmaps)
+            return Screened(finding, logit, version, film.pixels, heatmaps, image=film.facts)
         pixels = film.pixels if heatmaps else None  # a heatmap wants a pass of its own, with gradients
-        return Screened(finding, logit, version, pixels, heatmaps, features, encoder)
+        return Screened(finding, logit, version, pixels, heatmaps, features, encoder, film.facts)
 
 
 class Naming:
@@ -213,4 +223,4 @@ class Naming:
     def _report(self, film: Screened, logits: NDArray[np.float32] | None) -> Report:
         diseases = self.cascade.disease_scores(film.logit, logits)
         models = ModelVersions(binary=film.version, disease=self.vit.version(self.metadata.version))
-        return Report(finding=film.finding, routed=film.routed, diseases=diseases, models=models)
+        return Report(finding=film.finding, routed=film.routed, diseases=diseases, models=models, image=film.image)

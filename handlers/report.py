@@ -1,10 +1,14 @@
 """What the service answers: the only schema of a report, for handlers, client and tests."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from handlers.modalities import Modality
+
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Call = Literal["present", "absent", "uncertain"]
 Base64Png = Annotated[
     str,
     Field(
@@ -21,6 +25,16 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Percentiles(Schema):
+    """Where a probability stands among those of the validation films of either kind."""
+
+    with_finding: Percent | None = Field(
+        description="the percentage of validation films with the finding whose probability is lower; null where they "
+        "are too few"
+    )
+    without_finding: Percent | None = Field(description="the same of those without it")
+
+
 class Score(Schema):
     """A probability against its operating point."""
 
@@ -30,6 +44,19 @@ class Score(Schema):
     )
     threshold: Unit = Field(description="the finding's operating point")
     present: bool = Field(description="whether the probability reaches the threshold")
+    call: Call | None = Field(
+        default=None,
+        exclude_if=lambda call: call is None,
+        description="a conformal call: of films with the finding at most a chosen share (10% unless told) are called "
+        "`absent`, of films without it at most that share `present`; `uncertain` where neither can be said, or where "
+        "validation films were too few to say it by. Not there in archives that were made without",
+    )
+    percentiles: Percentiles | None = Field(
+        default=None,
+        exclude_if=lambda percentiles: percentiles is None,
+        description="where the probability stands among validation films; not there under `diseases` of a film that "
+        "stage 2 did not see",
+    )
 
     @classmethod
     def at(cls, probability: float, threshold: float) -> "Score":
@@ -54,6 +81,17 @@ def _is_bfloat16(version: str) -> bool:
     return "bfloat16" in version.partition("+")[2].split(".")
 
 
+class FilmFacts(Schema):
+    """What a film is, whatever it shows."""
+
+    width: int = Field(description="px", gt=0)
+    height: int = Field(description="px", gt=0)
+    brightness: Unit = Field(description="mean grey, black 0 to white 1, as the models get the film")
+    modality: Modality | None = Field(
+        default=None, description="as the DICOM file says; null for a picture, or where it does not"
+    )
+
+
 class Report(Schema):
     """A film that was read. Where ``routed`` is false stage 2 did not run and its 14 probabilities are 0.0."""
 
@@ -63,6 +101,17 @@ class Report(Schema):
         description="stage 2: the 14 findings by name; probabilities of 0.0 where `routed` is false"
     )
     models: ModelVersions = Field(description="which models read the film")
+    image: FilmFacts | None = Field(
+        default=None,
+        exclude_if=lambda image: image is None,
+        description="what the film is, whatever it shows; not there in reports of archives that were made before it",
+    )
+    id: str | None = Field(
+        default=None,
+        exclude_if=lambda id: id is None,
+        description="the gateway's name for this report, random; what a reader says of it goes to "
+        "`/v1/reports/{id}/feedback`. Not there where the gateway could not note the report",
+    )
     heatmaps: dict[str, Base64Png] | None = Field(
         default=None,
         exclude_if=lambda maps: maps is None,

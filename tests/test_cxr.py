@@ -71,8 +71,13 @@ def test_a_fault_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("older", "module"), [("workflows.client", "client.read"), ("workflows.score", "client.score")]
+    ("other", "module"),
+    [
+        ("workflows.client", "client.read"),
+        ("workflows.score", "client.score"),
+        ("workflows.feedback", "gateway.export_feedback"),
+    ],
 )
-def test_the_clients_older_names_still_work(older: str, module: str) -> None:
-    shown = call("-m", older, "--help")
+def test_commands_answer_to_their_other_names(other: str, module: str) -> None:
+    shown = call("-m", other, "--help")
     assert shown.stdout.startswith(f"usage: python -m {module} "), shown.stderr

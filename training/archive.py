@@ -24,8 +24,10 @@ from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.network import encoder_sha256
 from handlers.networks.precision import Wanted
 from handlers.networks.vit import PREPROCESSOR_FILE
+from training.evaluation.conformal import ERROR, ERRORS
 from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
+from training.evaluation.reference import of_stage
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.archivers import run_archiver
@@ -66,13 +68,27 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         default="auto",
         help="when served (%(default)s): bfloat16 where the machine is faster in it and the evaluation allows it",
     )
+    parser.add_argument(
+        "--error",
+        type=float,
+        choices=ERRORS,
+        default=ERROR,
+        help="share of films with a finding that may be called absent, and of those without it, present (%(default)s)",
+    )
     chosen = parser.parse_args(arguments)
-    for path in archive(chosen.run, chosen.store, chosen.version, chosen.precision):
+    for path in archive(chosen.run, chosen.store, chosen.version, chosen.precision, chosen.error):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
-def archive(run: Path, store: Path, version: str, precision: Wanted = "auto") -> list[Path]:
+def archive(run: Path, store: Path, version: str, precision: Wanted = "auto", error: float = ERROR) -> list[Path]:
     """Writes the three archives and the model card; all of them appear in the store, or none.
+
+    Args:
+        run: an evaluated one.
+        store: where the archives go.
+        version: of both models.
+        precision: when served.
+        error: one of ``training.evaluation.conformal.ERRORS``, of the calls.
 
     Raises:
         FileNotFoundError: the run was not trained or not evaluated.
@@ -84,7 +100,9 @@ def archive(run: Path, store: Path, version: str, precision: Wanted = "auto") ->
     with scratch_folder(store / "archives") as scratch:
         made = [
             pack_model(
-                run / stage / "checkpoint", metadata_of(run, stage, evaluation, version, precision, shared), scratch
+                run / stage / "checkpoint",
+                metadata_of(run, stage, evaluation, version, precision, shared, error),
+                scratch,
             )
             for stage in STAGE_LABELS
         ]
@@ -104,6 +122,7 @@ def metadata_of(
     version_: str,
     precision: Wanted = "auto",
     shared_encoder: str | None = None,
+    error: float = ERROR,
 ) -> Metadata:
     """What the stage's archive will say of itself."""
     checkpoint = run / stage / "checkpoint"
@@ -113,11 +132,12 @@ def metadata_of(
     measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
     errors, intervals = evaluation["calibration_error"].items(), evaluation["intervals"].items()
     parts = ("gate", "validation") if stage == "binary" else ("routed", "subgroups")  # figures of both: with the second
-    if lacking := [name for name in ("kind", *FEW, *parts) if name not in evaluation]:
+    if lacking := [name for name in ("kind", "certainty", *FEW, *parts) if name not in evaluation]:
         raise DataError(
             f"{run}/evaluation.json is of an older form, without {', '.join(lacking)}: "
             f"python -m training.evaluate --run {run}"
         )
+    calls = next(row for row in evaluation["certainty"]["table"] if row["error"] == error)
     return Metadata.model_validate(
         {
             "stage": stage,
@@ -132,8 +152,14 @@ def metadata_of(
             "shared_encoder": shared_encoder,
             "calibration": {label: evaluation["calibration"][label] for label in labels},
             "thresholds": {label: evaluation["thresholds"][label] for label in labels},
+            "certainty": {
+                "error": error,
+                "bounds": {label: of for label, of in calls["bounds"].items() if label in labels},
+                "standing": {label: of for label, of in evaluation["certainty"]["standing"].items() if label in labels},
+            },
             "metrics": {
                 "test": measured,
+                "coverage": {label: of for label, of in calls["coverage"].items() if label in labels},
                 "calibration_error": {split: {label: of[label] for label in labels} for split, of in errors},
                 **{few: [label for label in evaluation[few] if label in labels] for few in FEW},
                 "intervals": {name: of for name, of in intervals if (name == "binary") == (stage == "binary")},
@@ -143,6 +169,9 @@ def metadata_of(
             "training": yaml.safe_load((checkpoint / "training.yaml").read_text()),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "intended_use": INTENDED_USE,
+            # An evaluation of before has neither.
+            "reference": of_stage(evaluation.get("reference", {}), stage),
+            "design_effects": of_stage(evaluation.get("design_effects", {}), stage),
         }
     )
 

@@ -34,9 +34,11 @@ from training.data.splits import given_splits
 from training.evaluation import score
 from training.evaluation.bfloat16_effect import bfloat16_effect
 from training.evaluation.bootstrap import intervals
+from training.evaluation.conformal import certainty_table
 from training.evaluation.evaluation_table import print_evaluation, print_external
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.metrics import Scored, binary_metrics, disease_metrics
+from training.evaluation.reference import reference_of
 from training.evaluation.subgroups import group_films, subgroups
 from training.fit.config import DataConfig
 from training.fit.run_folder import hash_of
@@ -104,6 +106,8 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     fitted = fit_cascade(validation, first, sensitivity, test)
     assert fitted.gate  # there was none to keep
     known, unseen, cascade = fitted.score(validation), fitted.score(test), fitted.cascade
+    paths = [Path(path) for path in films.table["path"].iloc[rows["validation"]]]
+    reference = reference_of(paths, pixels[rows["validation"]], known, validation.patients)
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
     rounded = both_logits(_checkpoints(run), pixels, rows["validation"], torch.bfloat16)
     evaluation = {
@@ -122,6 +126,9 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
             "test": served_errors(test, first, cascade, fitted_here=False),
         },
         "validation": {"binary": binary_metrics(known.any_finding, known.finding, gate)},
+        "reference": reference.histograms,
+        "design_effects": reference.design_effects,
+        "certainty": certainty_table(known, validation.patients, unseen, test.patients),
         **_measured(films, rows["test"], test, unseen, gate),
     }
     results = {
@@ -171,7 +178,7 @@ def evaluate_elsewhere(
     origin = hash_of(films)
     if (out / "evaluation.json").exists() and read_json(out / "evaluation.json")["origin"] != origin:
         raise DataError(f"{out} holds the scores of other films, or of other labels: move it away first")
-    cascade = Cascade.model_validate({name: own[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(own)
     given = [Platt.model_validate(one) for one in own[GIVEN]]
     test = labelled(films, rows, both_logits(_checkpoints(run), pixels, rows))
     unseen = Fitted(cascade, given, None, {}, []).score(test)

@@ -1,11 +1,13 @@
 """Refits calibration and thresholds of two archives on a site's own labelled films; the weights stay as they are.
 
     python -m training.recalibrate --store model_store --data /data/site --out model_store_site
+    python -m training.recalibrate --store model_store --feedback feedback.csv --out model_store_site
 
 Reads ``binary.mar``, ``disease.mar`` and ``chest_xray.war`` of the store, and every film of a data folder in any layout
-of training/DATA.md, whatever its lists say. Writes the same three archives with new metadata: calibration, thresholds,
-what was measured, and a version that ends in ``site.1`` (``1.0.0`` becomes ``1.0.0+site.1``, that one
-``1.0.0+site.2``).
+of training/DATA.md, whatever its lists say; or no film, but what readers said of films that this store's models read
+(``python -m workflows.feedback export``), with the probabilities that these had. Writes the same three archives with
+new metadata: calibration, thresholds, calls and percentiles, what was measured, and a version that ends in ``site.1``
+(``1.0.0`` becomes ``1.0.0+site.1``, that one ``1.0.0+site.2``).
 A label that too few films show, or do not show, keeps its calibration and threshold, and is named.
 """
 
@@ -13,7 +15,8 @@ import argparse
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from handlers.cascade import Cascade
+from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
 from handlers.networks.precision import Bfloat16Effect
@@ -30,15 +34,18 @@ from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
 from training.evaluate import both_logits, labelled, read_sensitivity
 from training.evaluation.bfloat16_effect import bfloat16_effect
+from training.evaluation.conformal import fit_certainty
 from training.evaluation.evaluation_table import print_recalibration
+from training.evaluation.feedback import read_feedback
 from training.evaluation.fit_cascade import Fitted, Labelled, fit_cascade, served_errors
 from training.evaluation.model_card import write_cards
+from training.evaluation.reference import Reference, of_stage, recalibrated, reference_of
 from workflows import command_line
 from workflows.active import WORKFLOW
 from workflows.files.atomic import scratch_folder
 from workflows.files.text_files import DataError
-from workflows.store import archives_of
-from workflows.sums import place
+from workflows.store import archives_of, pair_id
+from workflows.sums import place, sha256_of
 
 MIN_FILMS, MIN_PATIENTS = 50, 10
 """Of a site: with fewer, the new calibration would be worse than the old one."""
@@ -47,11 +54,17 @@ MIN_FILMS, MIN_PATIENTS = 50, 10
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.recalibrate") -> None:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="with the archives (%(default)s)")
-    parser.add_argument("--data", type=Path, required=True, help="the site's films, in a layout of training/DATA.md")
+    films = parser.add_mutually_exclusive_group(required=True)
+    films.add_argument("--data", type=Path, help="the site's films, in a layout of training/DATA.md")
+    films.add_argument("--feedback", type=Path, help="a table of 'python -m workflows.feedback export', without films")
     parser.add_argument("--out", type=Path, required=True, help="where the new archives go")
     parser.add_argument("--sensitivity", type=read_sensitivity, help="stage 1's on these films (by the gate's policy)")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without films that cannot be read")
     chosen = parser.parse_args(arguments)
+    if chosen.feedback:
+        for path in recalibrate_by_feedback(chosen.store, chosen.feedback, chosen.out, chosen.sensitivity):
+            print(path)
+        return
     try:
         made = recalibrate(chosen.store, chosen.data, chosen.out, chosen.sensitivity, chosen.skip_unreadable)
     except DataError as fault:
@@ -77,6 +90,62 @@ def recalibrate(
         FileNotFoundError: an archive is missing.
         LabelError: an unknown finding in the site's table.
     """
+    with _unpacked(store, out) as (folders, models, scratch):
+        films, pixels = _site_films(data, models["binary"].image_size, scratch / "cache", skip_unreadable)
+        rows = np.arange(len(pixels))
+        site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
+        refit = _refit(data, site, old, sensitivity)
+        record = _record(films.folder.resolve().name, films.synthetic, site, old, refit)
+        paths = [Path(path) for path in films.table["path"]]
+        known, old_films = reference_of(paths, pixels, refit.score(site), site.patients), models["binary"]
+        reference = Reference(old_films.reference | known.histograms, old_films.design_effects | known.design_effects)
+        effect = bfloat16_effect(site, both_logits(folders, pixels, rows, torch.bfloat16), refit.cascade)
+        made = _pack(folders, models, refit, site, record, reference, effect, scratch, store, out)
+    print_recalibration(record, refit.cascade.model_dump()["calibration"])
+    return made
+
+
+def recalibrate_by_feedback(store: Path, feedback: Path, out: Path, sensitivity: float | None = None) -> list[Path]:
+    """The same by what readers said of films that were served; the films are not needed, and not looked at.
+
+    The gate is chosen among films of which stage 2 has read those that the old gate let through. The histograms that
+    served films are compared with stay those of before, with stage 1's probabilities moved to the new calibration;
+    those of the 14 go where the gate moved, for they were of other films.
+
+    Args:
+        store: the one that was served.
+        feedback: a table of ``python -m workflows.feedback export``.
+        out: another folder than ``store``.
+        sensitivity: stage 1's on these films, in (0, 1]; by ``training.evaluation.gate``'s policy unless given.
+
+    Raises:
+        DataError: as ``recalibrate``; the table is none, or has too few films of the store's models.
+        FileNotFoundError: an archive, or the table, is missing.
+    """
+    with _unpacked(store, out) as (folders, models, scratch):
+        # What the maps of a joint run's stage 2 are of is what its probabilities lead back to.
+        old = _old_cascade(models).model_copy(update={"kind": "marginal"})
+        pair = pair_id({name: sha256_of(store / name) for name in archives_of(WORKFLOW)})
+        read = read_feedback(feedback, pair, old)
+        refit = _refit(feedback, read, old, sensitivity)
+        record = _record(feedback.name, False, read, old, refit)
+        kept = [models["binary"]] if refit.gate else list(models.values())
+        reference = Reference(
+            {name: films for model in kept for name, films in model.reference.items()},
+            {name: effect for model in kept for name, effect in model.design_effects.items()},
+        )
+        for name in reference.histograms.keys() & set(LABELS):
+            maps = old.calibration[name], refit.cascade.calibration[name]
+            reference.histograms[name] = recalibrated(reference.histograms[name], *maps)
+        # What bfloat16 changes at the new thresholds is not known without the films: float32, unless told.
+        made = _pack(folders, models, refit, read, record, reference, None, scratch, store, out)
+    print_recalibration(record, refit.cascade.model_dump()["calibration"])
+    return made
+
+
+@contextmanager
+def _unpacked(store: Path, out: Path) -> Iterator[tuple[dict[str, Path], dict[str, Metadata], Path]]:
+    """Both stages' unpacked folders and metadata, and a scratch folder beside ``out``'s archives."""
     if out.resolve() == store.resolve():
         raise DataError(f"--out is {store} itself: name another folder, so that the old archives are not lost")
     names = archives_of(WORKFLOW)
@@ -91,21 +160,34 @@ def recalibrate(
         if models["binary"].image_size != models["disease"].image_size:
             sizes = " and ".join(f"{model.image_size} px ({stage})" for stage, model in models.items())
             raise DataError(f"{store}: the models see films of {sizes}: these archives are not of one run")
-        films, pixels = _site_films(data, models["binary"].image_size, scratch / "cache", skip_unreadable)
-        rows = np.arange(len(pixels))
-        site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
-        try:
-            refit = fit_cascade(site, old, sensitivity)
-        except DataError as fault:
-            raise DataError(f"{data}: {fault}") from fault
-        record = _record(films, site, old, refit)
-        effect = bfloat16_effect(site, both_logits(folders, pixels, rows, torch.bfloat16), refit.cascade)
-        new = {stage: _renew(model, refit.cascade, record, effect) for stage, model in models.items()}
-        made = [pack_model(folders[stage], new[stage], scratch) for stage in models]
-        made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
-        made = place([*made, *write_cards(scratch)], out)
-    print_recalibration(record, refit.cascade.model_dump()["calibration"])
-    return made
+        yield folders, models, scratch
+
+
+def _refit(source: Path, films: Labelled, old: Cascade, sensitivity: float | None) -> Fitted:
+    try:
+        return fit_cascade(films, old, sensitivity)
+    except DataError as fault:
+        raise DataError(f"{source}: {fault}") from fault
+
+
+def _pack(
+    folders: dict[str, Path],
+    models: dict[str, Metadata],
+    refit: Fitted,
+    films: Labelled,
+    record: dict[str, Any],
+    reference: Reference,
+    effect: Bfloat16Effect | None,
+    scratch: Path,
+    store: Path,
+    out: Path,
+) -> list[Path]:
+    old = models["binary"].certainty
+    sure = fit_certainty(refit.score(films), films.patients, old.error) if old else None
+    renewed = [_renew(model, refit.cascade, sure, record, reference, effect) for model in models.values()]
+    made = [pack_model(folders[model.stage], model, scratch) for model in renewed]
+    made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
+    return place([*made, *write_cards(scratch)], out)
 
 
 def _unpack(archive: Path, stage: str, folder: Path) -> Metadata:
@@ -139,11 +221,11 @@ def _site_films(data: Path, size: int, cache: Path, skip_unreadable: bool) -> tu
     return films, pixels
 
 
-def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[str, Any]:
+def _record(source: str, synthetic: bool, site: Labelled, old: Cascade, refit: Fitted) -> dict[str, Any]:
     """What the archives say of the site and of the change."""
     return {
-        "folder": films.folder.resolve().name,
-        "synthetic": films.synthetic,
+        "folder": source,
+        "synthetic": synthetic,
         "films": len(site.patients),
         "patients": len(np.unique(site.patients)),
         "routed": int(refit.score(site).routed.sum()),
@@ -158,13 +240,23 @@ def _record(films: Films, site: Labelled, old: Cascade, refit: Fitted) -> dict[s
     }
 
 
-def _renew(model: Metadata, new: Cascade, record: dict[str, Any], effect: Bfloat16Effect) -> Metadata:
+def _renew(
+    model: Metadata,
+    new: Cascade,
+    sure: Certainty | None,
+    record: dict[str, Any],
+    reference: Reference,
+    effect: Bfloat16Effect | None,
+) -> Metadata:
     changed = {
         "bfloat16": effect,
         "version": site_version(model.version),
         "calibration": {label: new.calibration[label] for label in model.labels},
         "thresholds": {label: new.thresholds[label] for label in model.labels},
+        "certainty": sure and sure.only(model.labels),
         "recalibrated": record,
+        "reference": of_stage(reference.histograms, model.stage),
+        "design_effects": of_stage(reference.design_effects, model.stage),
     }
     return Metadata.model_validate(model.model_copy(update=changed).model_dump())
 

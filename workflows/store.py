@@ -4,6 +4,7 @@ A pair that is packed is not served yet: a start of the gateway, or ``workflows.
 live store. What TorchServe is started again on after a crash is what it ran on before.
 """
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -29,6 +30,17 @@ def archives_of(workflow: str) -> tuple[str, str, str]:
 def card_of(workflow: str) -> str:
     """The name of a workflow's model card in the live store."""
     return f"{workflow}.html"
+
+
+def pair_id(sums: Mapping[str, str], workflow: str = WORKFLOW) -> str:
+    """What tells a workflow's two models from others: 16 hexadecimal digits, "" where one of them has no sum.
+
+    Args:
+        sums: SHA-256 by file name. It is the same pair whatever its files are called.
+        workflow: a registered one's name.
+    """
+    digests = [sums.get(name, "") for name in archives_of(workflow)[:2]]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16] if all(digests) else ""
 
 
 def check_archives(store: Path, workflow: str = WORKFLOW) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import { announce } from "./announce.js";
 import { download } from "./download.js";
 import { byId } from "./element.js";
+import { agree } from "./feedback.js";
 import { acceptFiles } from "./file_input.js";
 import { keepFocus } from "./focus.js";
 import { followPointers } from "./gestures.js";
@@ -162,6 +163,7 @@ byId("opacity").addEventListener("input", () => {
 const actions = {
   ...viewerActions(viewer),
   heatmap: () => (document.querySelector(".finding[aria-pressed=true]") ?? document.querySelector(".finding"))?.click(),
+  agree,
   next: () => worklist.step(1),
   previous: () => worklist.step(-1),
   add: () => byId("chooser").click(),
@@ -189,9 +191,11 @@ for (const button of document.querySelectorAll("[data-download]")) {
 byId("open-sheet").addEventListener("click", actions.sheet);
 
 const here = /^(localhost|127\.|\[::1\])/.test(location.hostname);
-byId("private").textContent = here
-  ? "Nothing leaves this machine, and no film is kept."
-  : `Films go to ${location.host}, which gave you this page, and nowhere else. None is kept.`;
+fetch("health/ready").then((answer) => answer.json()).then(({ keeps_films: kept }) => {
+  const there = `Films go to ${location.host}, which gave you this page, and nowhere else.`;
+  if (here) byId("private").textContent = `Nothing leaves this machine, and ${kept ? "the service keeps films for a time" : "no film is kept"}.`;
+  else byId("private").textContent = `${there} ${kept ? "It keeps them for a time" : "None is kept"}.`;
+}).catch(() => {});
 
 takeKeyFromAddress();
 followTheme();

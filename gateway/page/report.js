@@ -2,7 +2,9 @@
 
 import { bar } from "./bar.js";
 import { byId, element } from "./element.js";
+import { feedback } from "./feedback.js";
 import { sentence, shown, words } from "./numbers.js";
+import { inWords, strip } from "./strip.js";
 
 const container = byId("report");
 
@@ -27,7 +29,7 @@ function content(film, does) {
   if (film.state === "refused") return [title, refused(film, does)];
   if (film.state !== "read") return [title, element("p", { class: "pending" }, pendingText(film))];
   const { report } = film;
-  return [title, stage1(report), stage2(report, does), facts(film)];
+  return [title, stage1(report), stage2(report, does), feedback(film), facts(film)].filter(Boolean);
 }
 
 function pendingText(film) {
@@ -62,7 +64,16 @@ function stage1({ finding }) {
     ),
     bar(finding, "tall"),
     element("p", { class: "axis", "aria-hidden": "true" }, element("span", {}, "0"), element("span", {}, "1")),
+    strip(finding.percentiles),
+    sure(finding),
   );
+}
+
+/** The conformal call and the percentiles in words; null for archives without them. */
+function sure({ call, percentiles }) {
+  if (!call) return null;
+  const parts = [`Called ${call}`, percentiles && inWords(percentiles)].filter(Boolean);
+  return element("p", { class: "quiet sure" }, `${parts.join("; ")}.`);
 }
 
 function stage2(report, does) {
@@ -81,7 +92,7 @@ function stage2(report, does) {
     return section;
   }
   section.append(
-    element("p", { class: "note" }, "Choose one for its heatmap", legend()),
+    element("p", { class: "note" }, "Choose one for its heatmap", legend(rows.some(([, score]) => score.percentiles))),
     element("ul", { class: "findings" }, ...rows.map(([name, score]) => element("li", {}, row(name, score, does)))),
   );
   return section;
@@ -92,10 +103,14 @@ export function inOrder(diseases) {
   return Object.entries(diseases).sort(([, a], [, b]) => b.present - a.present || b.probability - a.probability);
 }
 
-function legend() {
+function legend(stands) {
   return element(
     "span", { class: "legend", "aria-hidden": "true" },
     element("span", {}, "probability"), element("span", {}, element("span", { class: "tick-sample" }), " threshold"),
+    ...(stands ? [
+      element("span", {}, element("span", { class: "ring sample" }), " among films without it"),
+      element("span", {}, element("span", { class: "dot sample" }), " with it"),
+    ] : []),
   );
 }
 
@@ -110,9 +125,21 @@ function row(name, score, does) {
     bar(score),
     element("span", { class: "value" }, probability),
     element("span", { class: "threshold" }, element("span", { class: "unseen" }, "threshold"), ` ${threshold}`),
+    score.call ? standing(score) : null,
   );
   button.addEventListener("click", () => does.onFinding(name));
   return button;
+}
+
+/** The strip, and beside it the call where it says something else than the threshold does. */
+function standing({ present, call, percentiles }) {
+  const told = call === (present ? "present" : "absent");
+  return element(
+    "span", { class: "standing" },
+    strip(percentiles),
+    element("span", { class: told ? "unseen" : "call" }, told ? `called ${call}` : call),
+    percentiles ? element("span", { class: "unseen" }, inWords(percentiles)) : null,
+  );
 }
 
 function facts(film) {

@@ -5,6 +5,9 @@ import { askForKey, forget } from "./key.js";
 const TRIES = 60; // at the service's own Retry-After: some minutes, more than a restart of the models takes
 const SILENT_TRIES = 4;
 const SILENT_WAIT = 3; // seconds
+const FILM = "application/octet-stream";
+const NO_KEY = "The service reads films for those who have a key.";
+const OLD_KEY = "The key is no longer good: it was revoked, or the service has new ones.";
 
 /** A film that got no answer, and whether it makes sense to send it again. */
 export class Refused extends Error {
@@ -26,12 +29,12 @@ export async function post(path, file, { signal, later = () => {} } = {}) {
   let fault = "";
   for (let attempt = 1; ; attempt += 1) {
     const key = await askForKey(fault);
-    if (!key) throw new Refused("No key", "The service reads films for those who have a key.", true);
-    const response = await send(path, file, key, signal);
+    if (!key) throw new Refused("No key", NO_KEY, true);
+    const response = await send(path, file, key, FILM, signal);
     if (response?.ok) return response;
     if (response?.status === 401) {
       forget(key);
-      fault = "The key is no longer good: it was revoked, or the service has new ones.";
+      fault = OLD_KEY;
       continue;
     }
     const problem = response ? await problemOf(response) : await silence(file);
@@ -43,10 +46,27 @@ export async function post(path, file, { signal, later = () => {} } = {}) {
   }
 }
 
-async function send(path, file, key, signal) {
-  const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/octet-stream" };
+/**
+ * Posts a small document, once.
+ * @returns {Promise<object>} the service's own
+ * @throws {Refused}
+ */
+export async function say(path, document) {
+  for (let fault = ""; ; fault = OLD_KEY) {
+    const key = await askForKey(fault);
+    if (!key) throw new Refused("No key", NO_KEY, true);
+    const response = await send(path, JSON.stringify(document), key, "application/json");
+    if (!response) throw new Refused("No answer", "The service does not answer. Is it running?", true);
+    if (response.ok) return response.json();
+    if (response.status !== 401) throw await problemOf(response);
+    forget(key);
+  }
+}
+
+async function send(path, body, key, kind, signal) {
+  const headers = { Authorization: `Bearer ${key}`, "Content-Type": kind };
   try {
-    return await fetch(path, { method: "POST", body: file, headers, signal });
+    return await fetch(path, { method: "POST", body, headers, signal });
   } catch (fault) {
     if (signal?.aborted) throw fault;
     return null;

@@ -19,6 +19,7 @@ const TABLE = [
   [["i"], "invert", "invert"],
   [["r"], "reset", "reset view and window"],
   [["h"], "heatmap", "heatmap on or off"],
+  [["y"], "agree", "agree with the report"],
   [["n", "j"], "next", "next film"],
   [["p", "k"], "previous", "previous film"],
   [["a"], "add", "add films"],

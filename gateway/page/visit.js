@@ -13,6 +13,7 @@ class Film {
   refused = null;
   wait = null; // { seconds, why } while the service holds as many as it may
   seconds = null; // from added to read
+  judged = ""; // what the reader said of it, once that is noted
   #added = performance.now();
 
   constructor(id, file) {
@@ -43,6 +44,7 @@ export class Visit extends EventTarget {
   again(film) {
     film.again();
     film.refused = null;
+    film.judged = "";
     this.#become(film, "waiting");
     this.#read(film);
   }

@@ -27,13 +27,15 @@ class Readiness(Schema):
     in_flight: int = Field(description="films that TorchServe has")
     waiting: int = Field(description="films that wait until TorchServe has fewer")
     draining: bool = Field(description="no more films are taken; those that are admitted are finished")
+    keeps_films: bool = Field(description="whether films are kept after they were read")
 
 
 class Health:
     """What a load balancer asks."""
 
-    def __init__(self, admission: Admission, supervisor: Supervisor, active: Active) -> None:
+    def __init__(self, admission: Admission, supervisor: Supervisor, active: Active, keeps_films: bool) -> None:
         self._admission, self._supervisor, self._active = admission, supervisor, active
+        self._keeps_films = keeps_films
 
     async def live(self) -> Live:
         return Live(live=True)
@@ -49,6 +51,7 @@ class Health:
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,
             draining=self._admission.closed,
+            keeps_films=self._keeps_films,
         )
         response.status_code = 200 if state.ready else 503
         return state

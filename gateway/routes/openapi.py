@@ -53,14 +53,32 @@ REASONS = {
     504: "`DeadlinePassed`: the report took too long.",
 }
 
+FEEDBACK_REASONS = {
+    400: "`MalformedFeedback`: no such document, or one that contradicts itself. `UnknownFinding`.",
+    401: REASONS[401],
+    403: "`AnotherKeysReport`: the report was given to another key.",
+    404: "`UnknownReport`: no report has this id, or it was given too long ago.",
+    408: REASONS[408],
+    409: "`FeedbackGiven`: the report was judged before; that stands.",
+    413: "`BodyTooLarge`.",
+    415: "`UnsupportedMediaType`: not JSON.",
+    503: "`NotStored`: it could not be written down, and nothing of it is kept. With Retry-After.",
+}
+DRIFT_REASONS = {
+    400: "`MalformedRequest`: `days` is no number of days for which films are counted. `UnknownParameter`.",
+    401: REASONS[401],
+    404: "`NoReference`: the archives were made before they held validation films' histograms.",
+}
+
 _REQUEST_ID = {"X-Request-ID": {"description": "the request's id", "schema": {"type": "string"}}}
 _RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def problem(status: int, reason: str) -> dict[str, Any]:
+    """What ``/docs`` says of an answer with a problem document."""
     return {
-        "description": REASONS[status],
+        "description": reason,
         "headers": _REQUEST_ID | (_RETRY_AFTER if status in (429, 503) else {}),
         "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
     }
@@ -68,7 +86,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The film was read.", "headers": _REQUEST_ID},
-    **{status: _problem(status) for status in REASONS if status != 501},
+    **{status: problem(status, reason) for status, reason in REASONS.items() if status != 501},
 }
 IN_FORMS: dict[int | str, dict[str, Any]] = RESPONSES | {
     200: RESPONSES[200]
@@ -80,7 +98,7 @@ IN_FORMS: dict[int | str, dict[str, Any]] = RESPONSES | {
         }
     },
     204: {"description": "The film was read, and has no heatmap to show.", "headers": _REQUEST_ID},
-    501: _problem(501),
+    501: problem(501, REASONS[501]),
 }
 """Of a report in a form of ``gateway.report_forms``; FastAPI adds the JSON."""
 

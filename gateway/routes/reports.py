@@ -4,6 +4,7 @@ import asyncio
 import logging
 from functools import partial
 from typing import Annotated
+from uuid import uuid4
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -11,13 +12,16 @@ from starlette.responses import Response
 
 from gateway.admission import Admission
 from gateway.body import read_options, receive_film
+from gateway.kept_films import KeptFilms
 from gateway.metrics import Metrics
 from gateway.problems import Problem
+from gateway.records import Records
 from gateway.report_forms import ReportForms, form_asked
 from gateway.request_context import RequestContext
 from gateway.request_path import RETRY_AFTER
 from gateway.routes import openapi
 from gateway.routes.openapi import FORMAT, HEATMAPS
+from gateway.served_pair import ServedPair
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 from gateway.upstream import NotServed, Upstream
@@ -38,10 +42,14 @@ class Reports:
         upstream: Upstream,
         supervisor: Supervisor,
         metrics: Metrics,
+        records: Records,
+        pair: ServedPair,
+        films: KeptFilms | None,
     ) -> None:
         self._settings, self._active, self._admission = settings, active, admission
         self._upstream, self._supervisor, self._metrics = upstream, supervisor, metrics
         self._forms = ReportForms()
+        self._records, self._pair, self._films = records, pair, films
 
     def mount(self, app: FastAPI) -> None:
         """The route, and what ``/docs`` says of it."""
@@ -74,16 +82,26 @@ class Reports:
         Raises:
             Problem: no report.
         """
-        report = await self._admission.read(context, partial(self._ask_torchserve, film, context.id, options))
+        report = await self._admission.read(context, partial(self._ask_torchserve, film, context, options))
         context.routed = report.routed
         route, heatmaps = "routed" if report.routed else "skipped", str("heatmaps" in options).lower()
         self._metrics.films.labels(route, heatmaps).inc()
-        return report
+        return await self._noted(report, film, context, "heatmaps" in options)
 
-    async def _ask_torchserve(self, film: bytes, request_id: str, options: dict[str, str]) -> Report | Refusal:
+    async def _noted(self, report: Report, film: bytes, context: RequestContext, seen_before: bool) -> Report:
+        """The report with its id, once it is noted; without one, where it cannot be."""
+        id, pair = uuid4().hex, self._pair.id(context.workflow)
+        if not await self._records.note(id, context.key or "", pair, report, seen_before):
+            return report
+        if self._films is not None and not seen_before:
+            await self._films.keep(id, film)
+        return report.model_copy(update={"id": id})
+
+    async def _ask_torchserve(self, film: bytes, context: RequestContext, options: dict[str, str]) -> Report | Refusal:
+        context.workflow = self._active.name()
         try:
             async with asyncio.timeout(self._settings.deadline):
-                answer = await self._upstream.read(film, request_id, self._active.name(), options)
+                answer = await self._upstream.read(film, context.id, context.workflow, options)
         except TimeoutError:
             self._supervisor.failed()
             raise Problem("DeadlinePassed", f"no report within {self._settings.deadline:g} s") from None

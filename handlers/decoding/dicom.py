@@ -1,6 +1,7 @@
 """DICOM radiographs: bytes to grey."""
 
 import re
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from handlers.decoding.dicom_greys import grey_film
 from handlers.decoding.dicom_header import SLICES, UNDEFINED, DicomFile, Header, PixelData, open_file
 from handlers.decoding.dicom_layout import Layout, Samples, layout_of
 from handlers.decoding.frames import COMPRESSED, decode_frame, frame_of
+from handlers.modalities import Modality
 from handlers.refusals import RefusedFilm, check_frames
 
 UNCOMPRESSED = (
@@ -20,8 +22,7 @@ UNCOMPRESSED = (
     uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian,
 )
-MODALITIES = ("CR", "DX", "RG")
-"""Computed and digital radiography, and digitised film (PS3.3, C.7.3.1.1.1)."""
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 RADIOGRAPHS = (uid.ComputedRadiographyImageStorage, uid.DigitalXRayImageStorageForPresentation)
 FOR_PROCESSING = uid.DigitalXRayImageStorageForProcessing
 SECONDARY_CAPTURES = (
@@ -79,6 +80,17 @@ def _opened(data: bytes) -> tuple[DicomFile, PixelData, Layout]:
             "UnreadableImage", "TransferSyntaxUID is missing: how the DICOM pixels are compressed is unknown"
         )
     return file, file.pixels, layout_of(file.header)
+
+
+def modality_of(data: bytes) -> Modality | None:
+    """What a file that ``read_dicom`` takes says that made it; None where it does not say."""
+    return cast(Modality, open_file(data).header.text("Modality").upper()) or None
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Rows and columns of such a file, without its pixels."""
+    layout = layout_of(open_file(data).header)
+    return layout.rows, layout.columns
 
 
 def _check_syntax(file: DicomFile) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds until a test that waits for an event gives up."""
 TOKEN = "inference-token"
+REPORT_ID = re.compile(r"[0-9a-f]{32}")
 
 
 VERSIONS = ModelVersions(binary="1.0.0", disease="1.0.0")
@@ -45,6 +47,13 @@ def report_of(probability: float, models: ModelVersions = VERSIONS) -> Report:
     finding = Score.at(probability, 0.5)
     diseases = dict.fromkeys(FINDINGS, Score.at(0.25 if finding.present else 0.0, 0.5))
     return Report(finding=finding, routed=finding.present, diseases=diseases, models=models)
+
+
+def content(answer: httpx.Response | str | bytes) -> dict[str, Any]:
+    """What a report says; its id, which no two reports share, is there."""
+    report: dict[str, Any] = json.loads(answer) if isinstance(answer, str | bytes) else answer.json()
+    assert REPORT_ID.fullmatch(report.pop("id")), report
+    return report
 
 
 async def _cut_short() -> AsyncIterator[bytes]:
@@ -168,6 +177,7 @@ class Gateway:
     Attributes:
         url: where it listens.
         key: that it takes.
+        records: its file of what it notes.
         log: its lines so far.
     """
 
@@ -177,7 +187,9 @@ class Gateway:
         self.secrets = folder / "secrets"
         self.secrets.mkdir()
         self.key = make(self.secrets / KEYS_FILE, "tests")
-        told = {"port": self.port, "server": server, "secrets": self.secrets, "restart_after": 600, **settings}
+        told = {"port": self.port, "server": server, "secrets": self.secrets, "restart_after": 600}
+        told |= {"records": folder / "records.sqlite", **settings}
+        self.records = Path(str(told["records"]))
         self._arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
         self._log = folder / "gateway.log"
         self.start()
@@ -312,7 +324,8 @@ def start_gateway(stand_in_server, tmp_path_factory: pytest.TempPathFactory) -> 
     started: list[Gateway] = []
 
     def start(**settings: object) -> Gateway:
-        started.append(Gateway(server, tmp_path_factory.mktemp("gateway"), **settings))
+        folder = settings.pop("server", server)
+        started.append(Gateway(Path(str(folder)), tmp_path_factory.mktemp("gateway"), **settings))
         return started[-1]
 
     yield start

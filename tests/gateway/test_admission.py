@@ -11,7 +11,7 @@ import pytest
 
 from gateway.admission import Admission, Slots
 from gateway.problems import Problem
-from tests.gateway.conftest import Gateway, StandIn, StartGateway, answer_on, report_of
+from tests.gateway.conftest import Gateway, StandIn, StartGateway, answer_on, content, report_of
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_no_more_films_reach_torchserve_than_may_be_in_flight_and_those_that_wai
     assert narrow.metric("cxr_gateway_in_flight") == 2
     assert narrow.metric("cxr_gateway_waiting") == 2
     torchserve.release()
-    assert [film.result().json() for film in films] == [report_of(one).model_dump() for one in (0.1, 0.2, 0.6, 0.7)]
+    assert [content(film.result()) for film in films] == [report_of(one).model_dump() for one in (0.1, 0.2, 0.6, 0.7)]
     assert is_empty(narrow)
 
 
@@ -97,7 +97,7 @@ def test_a_film_that_torchserve_has_keeps_its_slot_after_its_client_hung_up(
     narrow.until(lambda: narrow.state()["waiting"] == 1)
     assert (narrow.state()["in_flight"], len(torchserve.films)) == (2, 2)
     torchserve.release()
-    assert third.result().json() == report_of(0.75).model_dump()
+    assert content(third.result()) == report_of(0.75).model_dump()
     narrow.until(lambda: is_empty(narrow))
     assert narrow.line(status=499)["bytes"] == len(b"held:film:0.2")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.body import Form
 from gateway.problems import Problem
-from tests.gateway.conftest import Gateway, StandIn, answer_on, report_of
+from tests.gateway.conftest import Gateway, StandIn, answer_on, content, report_of
 
 FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
 
@@ -21,7 +21,7 @@ END = b"--edge--\r\n"
 
 @pytest.mark.parametrize("film", [part("data", b"film:0.75"), part("data", b"film:0.75", '; filename="a.png"')])
 def test_the_form_field_data_is_the_film(small: Gateway, torchserve: StandIn, film: bytes) -> None:
-    assert small.read(film + END, headers=FORM).json() == report_of(0.75).model_dump()
+    assert content(small.read(film + END, headers=FORM)) == report_of(0.75).model_dump()
     assert torchserve.films == [b"film:0.75"]
 
 

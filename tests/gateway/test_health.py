@@ -12,7 +12,7 @@ from gateway.routes.openapi import REASONS
 from handlers.report import ModelVersions
 from pacs.film_queue import FilmQueue
 from pacs.metrics import Metrics
-from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, report_of
+from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, content, report_of
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "gateway" / "dashboard.json").read_text())
@@ -39,6 +39,7 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
         "in_flight": 0,
         "waiting": 0,
         "draining": False,
+        "keeps_films": False,
     }
     assert gateway.read(b"film:0.5").status_code == 200
     torchserve.models = ModelVersions(binary="2.0.0+bfloat16", disease="2.0.0+synthetic.bfloat16")  # as after a roll
@@ -70,7 +71,9 @@ def test_sigterm_admits_no_more_films_finishes_those_admitted_and_exits_0(
         uploading.sendall(b":0.75")
         gateway.until(lambda: gateway.state()["waiting"] == 3)
         torchserve.release()
-        assert [film.result().json() for film in films] == [report_of(one).model_dump() for one in (0.1, 0.2, 0.6, 0.7)]
+        assert [content(film.result()) for film in films] == [
+            report_of(one).model_dump() for one in (0.1, 0.2, 0.6, 0.7)
+        ]
         assert uploading.recv(65536).startswith(b"HTTP/1.1 200")
         assert gateway.process.wait(PATIENCE) == 0
     assert sorted(torchserve.films) == [b"film:0.75", *(f"held:film:0.{at}".encode() for at in (1, 2, 6, 7))]

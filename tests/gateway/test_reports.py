@@ -1,6 +1,5 @@
 """``POST /v1/reports``: what it answers, to whom, and what it leaves in metrics and log."""
 
-import json
 import re
 import subprocess
 from io import BytesIO
@@ -14,7 +13,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from gateway.keys import KEYS_FILE, make, revoke
 from handlers.report import Report
-from tests.gateway.conftest import Gateway, StandIn, report_of
+from tests.gateway.conftest import Gateway, StandIn, content, report_of
 
 HEX = re.compile(r"[0-9a-f]{32}")
 
@@ -22,8 +21,8 @@ HEX = re.compile(r"[0-9a-f]{32}")
 def test_a_film_gets_its_report(roomy: Gateway, torchserve: StandIn) -> None:
     routed, skipped = roomy.read(b"film:0.75"), roomy.read(b"film:0.25")
     assert (routed.status_code, routed.headers["content-type"]) == (200, "application/json")
-    assert Report.model_validate_json(routed.content) == report_of(0.75)
-    assert Report.model_validate_json(skipped.content) == report_of(0.25)
+    assert Report(**content(routed)) == report_of(0.75)
+    assert Report(**content(skipped)) == report_of(0.25)
     assert torchserve.films == [b"film:0.75", b"film:0.25"]
     assert torchserve.paths == ["/wfpredict/chest_xray"] * 2
 
@@ -38,7 +37,7 @@ def test_nothing_of_the_client_s_headers_reaches_torchserve(roomy: Gateway, torc
 @pytest.mark.parametrize("type", ["application/octet-stream", "image/png", "application/dicom", "", None])
 def test_a_body_is_the_film(roomy: Gateway, torchserve: StandIn, type: str | None) -> None:
     answer = roomy.read(b"film:0.625", headers={} if type is None else {"Content-Type": type})
-    assert answer.json() == report_of(0.625).model_dump()
+    assert content(answer) == report_of(0.625).model_dump()
 
 
 def test_curl_reads_a_film_as_body_and_as_form_field(roomy: Gateway, torchserve: StandIn, tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_curl_reads_a_film_as_body_and_as_form_field(roomy: Gateway, torchserve:
     for option in ("--data-binary @film.png", "-F data=@film.png", "-H 'Content-Type: image/png' -T film.png -X POST"):
         line = f"curl -sS -H 'Authorization: Bearer {roomy.key}' {option} {roomy.url}/v1/reports"
         answer = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True).stdout
-        assert json.loads(answer) == report_of(0.875).model_dump()
+        assert content(answer) == report_of(0.875).model_dump()
     assert torchserve.films == [b"film:0.875"] * 3
 
 

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
+from pydicom.data import get_testdata_file
 
 from handlers import reading
 from handlers.binary_handler import BinaryHandler
@@ -60,6 +62,18 @@ def through(nodes, requests: list[dict]) -> list[Report | Refusal]:
     messages = made["binary"].handle(requests, contexts["binary"])
     bodies = [{"body": bytearray(message)} for message in messages]
     return [parse_answer(body) for body in made["disease"].handle(bodies, contexts["disease"])]
+
+
+def test_a_report_says_what_the_film_is(nodes, film_paths: list[Path]) -> None:
+    radiograph = Path(str(get_testdata_file("RG1_UNCR.dcm")))
+    drawn, real = through(nodes, [{"body": bytearray(path.read_bytes())} for path in (film_paths[0], radiograph)])
+    header = pydicom.dcmread(radiograph, stop_before_pixels=True)
+    assert (real.image.width, real.image.height) == (header.Columns, header.Rows)
+    assert (drawn.image.modality, real.image.modality) == (None, header.Modality)
+    for report, path in ((drawn, film_paths[0]), (real, radiograph)):
+        grey = read_film(path.read_bytes())
+        assert (report.image.height, report.image.width) == grey.shape
+        assert report.image.brightness == pytest.approx(grey.mean() / 255, abs=0.01)
 
 
 def test_only_routed_films_reach_stage_2(nodes, film_paths: list[Path]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from handlers.findings import FINDINGS
 from handlers.message import Asked, Screened, pack, unpack
-from handlers.report import Refusal, Score
+from handlers.report import FilmFacts, Refusal, Score
 
 PIXELS = np.arange(224 * 224, dtype=np.uint32).reshape(224, 224).astype(np.uint8)
 
@@ -52,6 +52,13 @@ def test_one_encoder_s_features_travel_instead_of_pixels_or_beside_them(pixels: 
 def test_a_routed_film_without_anything_to_read_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="a routed film comes without pixels and without features"):
         unpack(pack(Screened(Score.at(0.9, 0.3), 2.25, "1.2.3", None)))
+
+
+def test_what_the_film_is_travels_with_it() -> None:
+    image = FilmFacts(width=2048, height=2500, brightness=0.48, modality="DX")
+    message = pack(Screened(Score.at(0.1, 0.3), -2.25, "1.2.3", None, image=image))
+    assert unpack(message).image == image
+    assert unpack(pack(Screened(Score.at(0.1, 0.3), -2.25, "1.2.3", None))).image is None
 
 
 def test_a_film_without_options_takes_no_byte_for_them() -> None:

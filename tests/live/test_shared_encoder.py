@@ -54,7 +54,7 @@ def stages(probed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scre
 def expected_of(probed: Path, film: bytes, precision: str) -> tuple[float, list[float]]:
     """p(finding), and the 14 of stage 2 on every film, offline."""
     evaluation = json.loads((probed / "evaluation.json").read_text())
-    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(evaluation)
     dtype = getattr(torch, precision)
     binary, disease = (Vit(probed / stage / "checkpoint", CPU, dtype) for stage in ("binary", "disease"))
     pixels = to_pixels(read_film(film), SIDE)[None]

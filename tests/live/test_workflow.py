@@ -34,7 +34,7 @@ def read_together(server: Server, films: list[bytes], clients: int = 32) -> list
 def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: Path, film_paths: list[Path]) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text())
     threshold = evaluation["thresholds"]["Finding"]
-    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(evaluation)
     binary, disease = (Vit(run / stage / "checkpoint", torch.device("cpu")) for stage in ("binary", "disease"))
     routes = []
     for film in film_paths[:20]:

@@ -1,5 +1,6 @@
 """A site's own films change calibration and thresholds of two archives, and nothing else."""
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -78,9 +79,9 @@ def test_only_the_metadata_changes(store: Path, recalibrated: Path, tmp_path: Pa
     for name in files - {Path("metadata.json"), Path("MAR-INF/MANIFEST.json")}:
         assert (tmp_path / "old" / name).read_bytes() == (tmp_path / "new" / name).read_bytes(), name
     changed = {name for name in Metadata.model_fields if getattr(old, name) != getattr(new, name)}
-    # Of none of the 14 do ten of the site's films show it: they keep what they had.
-    fitted = {"calibration", "thresholds"} if stage == "binary" else set()
-    assert changed == {"version", "recalibrated", "bfloat16"} | fitted
+    # Of none of the 14 do ten of the site's films show it: they keep what they had, but for how sure they are.
+    moved = {"calibration", "thresholds"} if stage == "binary" else set()
+    assert changed == {"version", "recalibrated", "certainty", "reference", "design_effects", "bfloat16"} | moved
     assert new.bfloat16.films == new.recalibrated["films"]  # measured anew, at the thresholds that are served
     assert (old.version, new.version) == ("1.0.0+synthetic", "1.0.0+synthetic.site.1")
 
@@ -94,6 +95,37 @@ def test_the_archives_say_whose_films_and_what_changed(recalibrated: Path, site:
     assert record["prevalence"]["Finding"] == pytest.approx((table["Finding Labels"] != "No Finding").mean())
     assert record["prevalence"]["Mass"] == pytest.approx(table["Finding Labels"].str.contains("Mass").mean())
     assert list(record["calibration_error"]) == ["Finding", *FINDINGS]
+
+
+def test_calls_and_percentiles_are_of_the_sites_films_alone(
+    store: Path, site: Path, recalibrated: Path, tmp_path: Path
+) -> None:
+    """A call that held on other patients is not kept: with too few of the site's own, a label is always uncertain."""
+    new = unpack(recalibrated, "binary", tmp_path / "new")
+    assert new.certainty
+    assert new.certainty.error == 0.1
+    assert new.certainty.bounds == {}  # 34 of its patients have no finding, but fewer than 30 have one
+    screening = Screening(tmp_path / "new", torch.device("cpu"))
+    films = [(site / "images" / image).read_bytes() for image in pd.read_csv(site / TABLE, dtype=str)["Image Index"]]
+    scores = [one.finding for one in screening.screen(films) if isinstance(one, Screened)]
+    assert {score.call for score in scores} == {"uncertain"}
+    without = sorted(score.percentiles.without_finding for score in scores if score.percentiles)
+    assert len(without) == len(films)
+    assert (without[0], without[-1]) == (0.0, 100.0)
+
+
+def test_a_store_without_calls_is_recalibrated_without_them(store: Path, site: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(store, older)
+    for stage in ("binary", "disease"):
+        with zipfile.ZipFile(store / f"{stage}.mar") as old, zipfile.ZipFile(older / f"{stage}.mar", "w") as new:
+            for name in old.namelist():
+                metadata = json.loads(old.read(name)) if name == "metadata.json" else {}
+                metadata.pop("certainty", None)
+                new.writestr(name, json.dumps(metadata) if metadata else old.read(name))
+    recalibrate(older, site, tmp_path / "out")
+    assert unpack(tmp_path / "out", "binary", tmp_path / "new").certainty is None
+    assert "How sure the calls are" not in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
 def test_stage_1_is_better_calibrated_on_patients_that_no_fit_has_seen(recalibrated: Path, tmp_path: Path) -> None:

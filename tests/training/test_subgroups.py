@@ -134,6 +134,23 @@ def test_each_groups_figures_are_those_of_its_films_alone(
         assert part.blank is None
 
 
+def test_what_the_gate_misses_is_counted_with_an_interval_over_patients(
+    found: dict[tuple[str, str], Subgroup], traits: pd.DataFrame, films: Scored
+) -> None:
+    for by, group in (("sex", "F"), ("age", "40-59"), ("view", "PA")):
+        part, rows = found[by, group], (traits[by] == group).to_numpy()
+        ill = films.targets[rows].any(axis=1)
+        assert part.with_finding == ill.sum()
+        assert part.missed is not None
+        assert part.missed.value == pytest.approx((films.finding[rows][ill] < GATE).mean())
+        assert 0 < part.missed.low < part.missed.value < part.missed.high < 1
+        # Its width is that of a share of so many patients, within a half.
+        share = part.missed.value
+        expected = 3.92 * np.sqrt(share * (1 - share) / len(set(PATIENTS[rows][ill])))
+        assert (part.missed.high - part.missed.low) / expected == pytest.approx(1, abs=0.5)
+    assert found["age", "80+"].missed is None
+
+
 def test_the_mean_is_of_what_is_served_over_the_findings_that_the_group_has(
     found: dict[tuple[str, str], Subgroup], traits: pd.DataFrame, films: Scored
 ) -> None:

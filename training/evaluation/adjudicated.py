@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDING, FINDINGS
+from training.data.label_map import UNLABELLED
 from training.data.tables import film_names, find_column, read_film_table, refuse_blank, refuse_twice, require_columns
 from training.evaluation.predictions import Predictions
 from workflows.files.text_files import DataError
@@ -21,6 +22,8 @@ IMAGE, READER, ABNORMAL = "Image ID", "Reader ID", "Abnormal"
 DESCRIPTION = {IMAGE, READER, "Patient ID"}
 ANSWERS = {"YES": 1, "NO": 0, "1": 1, "0": 0}
 """The table of single readers has 1 and 0 under ``Abnormal``, and YES and NO under the findings."""
+OURS = ("Image Index", "prob_", "key", "given", "readable", "pair", "models", "routed", "corrected", "remark")
+"""What the columns begin with that ``python -m workflows.feedback export`` writes beside labels."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Labels:
 
     Attributes:
         path: the table.
-        targets: [N, L] int8 in {0, 1}, a row per file name, a column per label: ``Finding`` for the table's
-            ``Abnormal``, then findings in NIH's order.
+        targets: [N, L] int8 in {-1, 0, 1}, a row per file name, a column per label: ``Finding`` for the table's
+            ``Abnormal``, then findings in NIH's order. -1 where nobody said.
         lacking: the names that the table has no column for.
         ignored: the table's columns that are none of ours.
     """
@@ -42,30 +45,30 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """One row a film: ``Image ID``, ``Abnormal`` and the findings, YES or NO.
+    """One row a film: ``Image ID``, ``Abnormal`` and the findings, YES, NO or nothing, where nobody said.
 
     Raises:
-        DataError: no ``Image ID``, no column to score, a cell that is neither YES nor NO, or a film listed twice.
+        DataError: no ``Image ID``, no column to score, a cell of another kind, or a film listed twice.
         FileNotFoundError: no such file.
     """
     table = read_film_table(path, IMAGE)
     table[IMAGE] = film_names(table[IMAGE])
     refuse_twice(path, table[IMAGE])
-    return _labels(path, table)
+    return _labels(path, table, ANSWERS | {"": UNLABELLED})
 
 
 def read_readers(path: Path) -> dict[str, Labels]:
     """One row a film and reader -> each reader's own labels, by ``Reader ID``.
 
     Raises:
-        DataError: as ``read_labels``; a film listed twice for one reader.
+        DataError: as ``read_labels``; an answer that is not given, or a film listed twice for one reader.
         FileNotFoundError: no such file.
     """
     table = read_film_table(path, IMAGE)
     table[IMAGE] = film_names(table[IMAGE])
     require_columns(path, table, [READER])
     refuse_blank(path, table, READER)
-    everything = _labels(path, table)
+    everything = _labels(path, table, ANSWERS)
     readers = {}
     for reader in sorted(table[READER].unique()):
         own = (table[READER] == reader).to_numpy()
@@ -89,23 +92,27 @@ def relabel(predictions: Predictions, labels: Labels) -> Predictions:
     return replace(labelled.only(names), targets=labels.targets.reindex(labelled.images)[names].to_numpy())
 
 
-def _labels(path: Path, table: pd.DataFrame) -> Labels:
+def _labels(path: Path, table: pd.DataFrame, known: dict[str, int]) -> Labels:
     headers = {FINDING: ABNORMAL} | {name: name for name in FINDINGS}
     found = {name: find_column(table, header) for name, header in headers.items()}
     columns = {name: column for name, column in found.items() if column}
     if not columns:
         raise DataError(f"{path}: neither {ABNORMAL!r} nor any of the 14 findings is a column")
-    answers = {name: _answers(path, table, column) for name, column in columns.items()}
+    answers = {name: _answers(path, table, column, known) for name, column in columns.items()}
     return Labels(
         path=path,
         targets=pd.DataFrame(answers, index=table[IMAGE]),
         lacking=tuple(name for name in headers if name not in columns),
-        ignored=tuple(column for column in table.columns.tolist() if column not in {*columns.values(), *DESCRIPTION}),
+        ignored=tuple(
+            column
+            for column in table.columns.tolist()
+            if column not in {*columns.values(), *DESCRIPTION} and not column.startswith(OURS)
+        ),
     )
 
 
-def _answers(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.int8]:
-    answers = table[column].str.upper().map(ANSWERS)
+def _answers(path: Path, table: pd.DataFrame, column: str, known: dict[str, int]) -> NDArray[np.int8]:
+    answers = table[column].str.upper().map(known)
     wrong = table[answers.isna()]
     if len(wrong):
         row = wrong.iloc[0]

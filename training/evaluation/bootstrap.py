@@ -119,6 +119,26 @@ def intervals(
     )
 
 
+def share_intervals(
+    flags: NDArray[np.bool_], counted: NDArray[np.bool_], patients: NDArray[Any], resamples: int = 1000, seed: int = 0
+) -> list[Interval]:
+    """Of each column the share of the counted films that have its flag, with a 95% interval over patients.
+
+    Args:
+        flags: [N, K].
+        counted: [N, K].
+        patients: [N], whose film it is.
+        resamples: how many; those that draw no counted film are left out.
+        seed: of the draws.
+    """
+    both = np.concatenate([flags & counted, counted], axis=1).astype(np.float64)
+    chunks = chain([np.ones((1, len(patients)), np.int32)], patient_weights(patients, resamples, seed))
+    sums = np.concatenate([weights @ both for weights in chunks])
+    of, among = np.split(sums, 2, axis=1)
+    shares = np.divide(of, among, out=np.full(of.shape, np.nan), where=among > 0)
+    return [_interval(column) for column in shares.T]
+
+
 def patient_weights(patients: NDArray[Any], resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
     """Chunks of [R, N]: how often each film's patient was drawn, in as many draws as there are patients."""
     known, owner = np.unique(patients, return_inverse=True)

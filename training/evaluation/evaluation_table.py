@@ -7,6 +7,7 @@ from rich.table import Table
 
 from handlers.findings import FINDINGS
 from handlers.networks.precision import Bfloat16Effect
+from training.evaluation.conformal import ERROR
 from training.evaluation.formats import change, empty_table, interval, number
 from training.evaluation.metrics import BINS, MIN_COUNT, class_mean
 from training.evaluation.thresholds import UNKNOWN
@@ -37,6 +38,7 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
         "Stage 2 is calibrated, and its errors are measured, on the films that cross the gate: "
         f"{routed['validation']} of {known['films']} of validation, {routed['test']} of {unseen['films']} of test."
     )
+    _print_calls(console, evaluation["certainty"]["table"])
     few = f"fewer than {MIN_COUNT} of those validation films are of one outcome"
     for names, remark in (
         ("uncalibrated", "Not calibrated, for those validation films hold one outcome only"),
@@ -129,6 +131,22 @@ def _print_left_out(console: Console, data: dict[str, Any], test: dict[str, Any]
             console.print(f"{remark}: {', '.join(names)}")
     if open_ := test["binary"]["films"] - test["binary"]["labelled"]:
         console.print(f"Stage 1 is not scored by {open_} test films: nobody has said whether they show a finding.")
+
+
+def _print_calls(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The conformal calls at the error that an archive has unless told, and their coverage of the test list."""
+    row = next(row for row in rows if row["error"] == ERROR)
+    title = f"Calls at an error of {ERROR:.0%}, test list: films whose call denies nothing (95% intervals)"
+    table = empty_table(title, "label", "absent to", "present from", "with it", "without it", "all", "uncertain")
+    for name, of in row["coverage"].items():
+        limits = sorted(row["bounds"][name].values())
+        kinds = (interval(of[kind], 2) for kind in ("with_finding", "without_finding"))
+        shares = (number(of[kind]["value"]) for kind in ("covered", "uncertain"))
+        table.add_row(name, *map(number, limits), *kinds, *shares)
+    console.print(table)
+    if row["uncertain"]:
+        few = f"fewer than {row['fewest']} validation patients with it, or without"
+        console.print(f"Always called uncertain, {few}: {', '.join(row['uncertain'])}")
 
 
 def _print_ways(console: Console, test: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from handlers.findings import FINDINGS, LABELS
+from training.evaluation.conformal import fewest
 from training.evaluation.evaluation_table import bfloat16_words
 from training.evaluation.formats import interval, number, percent
 from training.evaluation.metrics import FEW, MIN_COUNT, class_mean
@@ -220,9 +221,8 @@ def _body(binary: Archive, disease: Archive) -> str:
     few = {few: [name for stage in stages for name in stage["metrics"][few] if name in still] for few in FEW}
     template = _templates().get_template("model_card.md.j2")
     archives = {"binary": binary, "disease": disease}
-    return template.render(
-        name=NAME, archives=archives, **few, min_count=MIN_COUNT, unknown=UNKNOWN, findings=FINDINGS, ways=WAYS
-    )
+    constants = {"min_count": MIN_COUNT, "unknown": UNKNOWN, "findings": FINDINGS, "ways": WAYS}
+    return template.render(name=NAME, archives=archives, **few, fewest=fewest, **constants)
 
 
 @cache

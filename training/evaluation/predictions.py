@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handlers.findings import FINDINGS, LABELS
 from training.data.films import Films, read_table
+from training.data.label_map import UNLABELLED
 from training.data.tables import IMAGE, find_column, known_films, read_film_table, refuse_twice
 from workflows.files.text_files import DataError
 
@@ -50,7 +51,7 @@ class Predictions:
         return replace(self, **parts)
 
 
-def read_predictions(path: Path, data: Path | Films, listed: Sequence[str] | None = None) -> Predictions:
+def read_predictions(path: Path, data: Path | Films | None, listed: Sequence[str] | None = None) -> Predictions:
     """Reads a table of probabilities, with a data set's labels as its targets.
 
     Args:
@@ -58,7 +59,8 @@ def read_predictions(path: Path, data: Path | Films, listed: Sequence[str] | Non
             both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
             1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
             named in the log. Other columns are ignored.
-        data: folder with the tables of a layout, or what ``training.data.films`` read there.
+        data: folder with the tables of a layout, or what ``training.data.films`` read there. None where there is none:
+            then no film is labelled, and each is taken for a patient of its own.
         listed: score these films only, as ``read_film_list`` names them; every film of the table unless told.
 
     Raises:
@@ -69,8 +71,8 @@ def read_predictions(path: Path, data: Path | Films, listed: Sequence[str] | Non
     """
     table = read_film_table(path)
     columns = _find_columns(path, table)
-    films = data if isinstance(data, Films) else read_table(data)
-    known = films.table["image"]
+    films = read_table(data) if isinstance(data, Path) else data
+    known = films.table["image"] if films else table[IMAGE]
     table[IMAGE] = known_films(table[IMAGE], known)
     if listed is not None:
         listed = known_films(listed, known)
@@ -80,18 +82,29 @@ def read_predictions(path: Path, data: Path | Films, listed: Sequence[str] | Non
     table = _leave_out_refused(path, table, list(columns.values()), listed is not None)
     if not len(table):
         raise DataError(f"{path}: no film to score")
-    complaint = f"{path}: %d films are not in {films.folder}'s metadata table (--list FILE scores only some)"
-    _require(table[IMAGE], known, complaint)
-    rows = pd.Index(known).get_indexer(pd.Index(table[IMAGE]))
-    targets = np.concatenate([films.findings, films.diseases], axis=1)[rows]
+    patients, targets = _patients_and_targets(path, table, films)
     return Predictions(
         path=path,
         names=tuple(columns),
         images=table[IMAGE].to_numpy(dtype=str),
-        patients=films.table["patient"].to_numpy(dtype=str)[rows],
+        patients=patients,
         targets=targets[:, [LABELS.index(name) for name in columns]],
-        scores=np.stack([_probabilities(path, table, column) for column in columns.values()], axis=1),
+        scores=np.stack([probabilities(path, table, column) for column in columns.values()], axis=1),
     )
+
+
+def _patients_and_targets(
+    path: Path, table: pd.DataFrame, films: Films | None
+) -> tuple[NDArray[np.str_], NDArray[np.int8]]:
+    """[N] and [N, 15], of the rows' films."""
+    if films is None:
+        return table[IMAGE].to_numpy(dtype=str), np.full((len(table), len(LABELS)), UNLABELLED, np.int8)
+    known = films.table["image"]
+    complaint = f"{path}: %d films are not in {films.folder}'s metadata table (--list FILE scores only some)"
+    _require(table[IMAGE], known, complaint)
+    rows = pd.Index(known).get_indexer(pd.Index(table[IMAGE]))
+    targets = np.concatenate([films.findings, films.diseases], axis=1)[rows]
+    return films.table["patient"].to_numpy(dtype=str)[rows], targets
 
 
 def _leave_out_refused(path: Path, table: pd.DataFrame, columns: list[str], listed: bool) -> pd.DataFrame:
@@ -122,7 +135,8 @@ def _require(films: "Sequence[str] | pd.Series[str]", known: "pd.Series[str]", c
         raise DataError(f"{complaint % len(lacking)}, the first: {lacking[:10]}")
 
 
-def _probabilities(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+def probabilities(path: Path, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """[N] of a column; raises DataError for the first row that holds no probability."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if len(wrong):

@@ -95,7 +95,8 @@ def compare_readers(
 def _compare(
     predictions: Predictions, reader: str, answers: "pd.Series[int]", thresholds: Mapping[str, float] | None
 ) -> Comparison:
-    own = predictions.films(np.flatnonzero(pd.Index(predictions.images).isin(answers.index)))
+    read = pd.Index(predictions.images).isin(answers.index) & (predictions.targets[:, 0] >= 0)
+    own = predictions.films(np.flatnonzero(read))
     name, targets, scores = own.names[0], own.targets[:, 0], own.scores[:, 0]
     by_reader = _rates(targets, answers.reindex(own.images).to_numpy() == 1)
     threshold = thresholds[name] if thresholds else None

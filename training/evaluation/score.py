@@ -3,7 +3,10 @@
     python -m training.evaluate --predictions predictions.csv --data /data/nih --list /data/nih/test_list.txt
 
 ``--against OTHER.csv`` adds the paired difference from a second table on the same films, ``--labels`` scores against
-radiologists' labels instead of NIH's, and ``--readers`` sets each reader beside the model.
+radiologists' labels instead of NIH's, and ``--readers`` sets each reader beside the model. What readers said of served
+films is both tables in one, and wants no ``--data``:
+
+    python -m training.evaluate --predictions feedback.csv --labels feedback.csv
 """
 
 import json
@@ -29,7 +32,7 @@ from workflows.files.text_files import DataError
 
 ARGUMENTS = {
     "predictions": "CSV: Image Index and a probability for each finding",
-    "data": "folder with a data set's tables (of --predictions: no films needed)",
+    "data": "folder with a data set's tables (of --predictions: no films needed; with --labels it may be left out)",
     "list": "score the films of this list only, e.g. test_list.txt",
     "against": "a second table, for the paired difference on the same films",
     "labels": "radiologists' labels instead of NIH's: CSV, YES or NO by Image ID",
@@ -64,14 +67,14 @@ def main(arguments: Namespace) -> None:
     """
     if arguments.predictions is None:
         raise DataError(f"--{', --'.join(list(ARGUMENTS)[1:])} are for --predictions, the table to score")
-    if arguments.data is None:
-        raise DataError("--predictions needs --data, the folder with the data set's tables")
+    if arguments.data is None and arguments.labels is None:
+        raise DataError("--predictions needs --data, the folder with the data set's tables, or --labels")
     if arguments.readers and not arguments.labels:
         raise DataError("--readers needs --labels, the labels that the readers are measured against")
     if arguments.thresholds and not arguments.readers:
         raise DataError("--thresholds is for --readers alone: no other figure depends on a threshold")
     files = (arguments.list, arguments.against, arguments.labels, arguments.readers, arguments.thresholds)
-    data = read_table(arguments.data, arguments.layout, arguments.uncertain)
+    data = read_table(arguments.data, arguments.layout, arguments.uncertain) if arguments.data else None
     scores = score(arguments.predictions, data, *files)
     print_scores(scores)
     if arguments.out:
@@ -80,7 +83,7 @@ def main(arguments: Namespace) -> None:
 
 def score(
     path: Path,
-    data: Films,
+    data: Films | None,
     listed: Path | None = None,
     against: Path | None = None,
     labels: Path | None = None,
@@ -103,7 +106,7 @@ def score(
     scored = relabel(first, truth) if truth else first
     result: dict[str, Any] = {
         "predictions": path.name,
-        "data": data.folder.resolve().name,
+        "data": data.folder.resolve().name if data else None,
         "list": listed.name if listed else None,
         "films": len(scored.images),
         "patients": len(np.unique(scored.patients)),
@@ -121,7 +124,7 @@ def score(
     return result
 
 
-def _second(path: Path, data: Films, first: Predictions, truth: Labels | None) -> Predictions:
+def _second(path: Path, data: Films | None, first: Predictions, truth: Labels | None) -> Predictions:
     """The second table on the first one's films, in their order."""
     other = read_predictions(path, data, first.images.tolist())
     other = relabel(other, truth) if truth else other

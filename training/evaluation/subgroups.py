@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from handlers.findings import FINDING, FINDINGS
-from training.evaluation.bootstrap import Interval, intervals
+from training.evaluation.bootstrap import Interval, intervals, share_intervals
 from training.evaluation.metrics import MIN_COUNT, Scored, rates
 
 BANDS = {"0-17": 17, "18-39": 39, "40-59": 59, "60-79": 79, "80+": 120}
@@ -36,6 +36,8 @@ class Subgroup:
         prevalence: share of films with any finding, of those that are labelled; None without films.
         auc: of stage 1, with its 95% interval over patients.
         sensitivity: of stage 1 at the served threshold; ``specificity`` likewise.
+        missed: share of the films with a finding that stage 1 holds back, with its 95% interval over patients.
+        with_finding: how many those are.
         mean_auc: of the findings that it can be had of, gated: what is served.
         findings: how many those are.
         blank: why the figures are missing; None where they are not.
@@ -49,6 +51,8 @@ class Subgroup:
     auc: Interval | None = None
     sensitivity: float | None = None
     specificity: float | None = None
+    missed: Interval | None = None
+    with_finding: int = 0
     mean_auc: Interval | None = None
     findings: int = 0
     blank: str | None = None
@@ -105,6 +109,8 @@ def _measure(by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.
     if blank := _why_blank(group, present, whose):
         return replace(counted, blank=blank)
     called = rates(present, films.routed[rows])
+    ill = present == 1
+    [missed] = share_intervals(~films.routed[rows, None], ill[:, None], whose)
     served = films.ways["gated"][rows]
     enough = [label for label in range(len(FINDINGS)) if min(_patients_of(targets[:, label], whose)) >= MIN_COUNT]
     names = [FINDINGS[label] for label in enough]
@@ -113,6 +119,8 @@ def _measure(by: str, group: str, rows: NDArray[np.int64], patients: NDArray[np.
         auc=intervals(present[:, None], finding[:, None], whose, [FINDING]).labels[FINDING].auc,
         sensitivity=called["sensitivity"],
         specificity=called["specificity"],
+        missed=missed,
+        with_finding=int(ill.sum()),
         mean_auc=intervals(targets[:, enough], served[:, enough], whose, names).mean_auc if enough else None,
         findings=len(enough),
     )

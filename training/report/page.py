@@ -35,6 +35,7 @@ from training.data.films import Films, configured_films
 from training.data.splits import SPLITS
 from training.evaluate import SOFT, read_evaluation
 from training.evaluation.bootstrap import intervals
+from training.evaluation.conformal import ERROR
 from training.evaluation.formats import interval, number
 from training.evaluation.metrics import MIN_COUNT, class_mean, gated, labelled
 from training.evaluation.predictions import Predictions, read_predictions
@@ -66,14 +67,14 @@ def report(run: Path, single: Path | None = None) -> Path:
         DataError: the evaluation is of an older form, or a table that does not fit the test films.
         FileNotFoundError: the run has no evaluation or no checkpoint.
     """
-    evaluation = read_evaluation(run, "kind", "gate", "routed", "calibration_error", "intervals")
+    evaluation = read_evaluation(run, "kind", "gate", "routed", "calibration_error", "intervals", "certainty")
     configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGE_LABELS}
     films = configured_films(DataConfig(**yaml.safe_load(configs["disease"])["data"]))
     films = films.without_labels(films.unlabelled(films.rows("train")))
     tested = read_predictions(run / "predictions.csv", films)
     # The table's digits are those of float32, in which the thresholds were taken from such scores.
     tested.scores[:] = tested.scores.astype(np.float32)
-    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(evaluation)
     compared = _compare(run, tested, cascade, single, films) if single else None
 
     localisation = run / "localisation.json"
@@ -258,7 +259,7 @@ def _render(**content: Any) -> str:
     )
     environment.filters.update(area=interval, share=number)
     return environment.get_template("report.html.j2").render(
-        **content, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN, min_count=MIN_COUNT
+        **content, error=ERROR, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN, min_count=MIN_COUNT
     )
 
 
