@@ -30,6 +30,7 @@ OWN = {
     "MethodNotAllowed": Kind(405, "rejected"),
     "UploadTooSlow": Kind(408, "rejected"),
     "BodyTooLarge": Kind(413, "rejected"),
+    "NotAChestFilm": Kind(422, "refused"),
     "UnsupportedMediaType": Kind(415, "rejected"),
     "QueueFull": Kind(429, "full"),
     "Busy": Kind(503, "full"),

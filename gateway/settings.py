@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -25,6 +26,9 @@ class Settings:
         max_bytes: of a body.
         restart_after: seconds without a read film after which TorchServe is started again; a killed worker is back
             in 20.
+        quality: what becomes of a film that the models cannot read (unlike the training films, turned, inverted), by
+            stage 1's features: ``warn``, it is read and its report says so; ``refuse``, 422 NotAChestFilm; ``correct``,
+            turned and inverted films are put right before they are read, and the report says so.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +42,7 @@ class Settings:
     deadline: float = 30.0
     max_bytes: int = 64 * 1024 * 1024
     restart_after: float = 60.0
+    quality: Literal["warn", "refuse", "correct"] = "warn"
 
 
 def parse_settings(arguments: Sequence[str] | None = None, prog: str = "python -m gateway") -> Settings:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from handlers.report import Problem, Refusal, Score
+from handlers.report import Problem, Quality, Refusal, Score
 
 _KEY = "film"
 
@@ -39,6 +39,7 @@ class Screened:
         features: [W] float32 instead of pixels, where both stages have one encoder and the film is routed; beside
             them, where heatmaps are asked for.
         encoder: that encoder's sha256.
+        quality: whether the models can read such a film; None where the archive does not say.
     """
 
     finding: Score
@@ -48,6 +49,7 @@ class Screened:
     heatmaps: Asked | None = None
     features: NDArray[np.float32] | None = None
     encoder: str | None = None
+    quality: Quality | None = None
 
     @property
     def routed(self) -> bool:
@@ -61,6 +63,8 @@ def pack(film: Screened | Refusal) -> bytes:
     words: dict[str, Any] = {"finding": film.finding.model_dump(), "logit": film.logit, "version": film.version}
     if film.heatmaps:
         words["heatmaps"] = asdict(film.heatmaps)
+    if film.quality is not None:
+        words["quality"] = film.quality.model_dump()
     if film.features is not None:
         words["encoder"] = film.encoder
     arrays = {"pixels": film.pixels, "features": film.features}
@@ -91,6 +95,7 @@ def unpack(message: bytes) -> Screened | Refusal:
         asked = words.get("heatmaps")
         heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
         said = float(words["logit"]), str(words["version"])
-        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"))
+        quality = Quality(**words["quality"]) if "quality" in words else None
+        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"), quality)
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

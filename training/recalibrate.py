@@ -24,6 +24,7 @@ from handlers.cascade import Cascade
 from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
+from handlers.quality import QUALITY_FILE
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
@@ -101,7 +102,13 @@ def recalibrate(
         old_calls = models["binary"].certainty
         sure = fit_certainty(refit.score(site), site.patients, old_calls.error) if old_calls else None
         made = [
-            pack_model(folders[stage], _renew(models[stage], refit.cascade, sure, record), scratch) for stage in models
+            pack_model(
+                folders[stage],
+                _renew(models[stage], refit.cascade, sure, record),
+                scratch,
+                checks if (checks := folders[stage] / QUALITY_FILE).exists() else None,
+            )
+            for stage in models
         ]
         made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
         made = place([*made, *write_cards(scratch)], out)

@@ -15,6 +15,8 @@ from PIL import Image
 from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit
+from handlers.quality import turn
+from handlers.report import Turned
 
 PRESENT = "all-present"
 """Instead of names: the findings that the report calls present."""
@@ -36,11 +38,13 @@ class Wanted:
         pixels: [S, S] uint8, as the ViT saw them.
         findings: each once.
         shape: the film's own rows and columns.
+        turned: how the film lay before it was turned back to ``pixels``; its map is turned as it lay.
     """
 
     pixels: NDArray[np.uint8]
     findings: Sequence[str]
     shape: tuple[int, int]
+    turned: Turned = "upright"
 
 
 def findings_asked(option: str) -> tuple[str, ...]:
@@ -76,7 +80,8 @@ def heatmaps_of(vit: Vit, films: Sequence[Wanted]) -> list[dict[str, str]]:
             try:
                 found = relevance(vit, np.stack([films[at].pixels for at in places]), FINDINGS.index(name))
                 for at, heatmap in zip(places, found, strict=True):
-                    maps[at][name] = b64encode(to_png(heatmap, films[at].shape)).decode()
+                    lying = turn(heatmap, films[at].turned)
+                    maps[at][name] = b64encode(to_png(lying, films[at].shape)).decode()
             except Exception:
                 logger.exception("no heatmap of %s for %d films", name, len(places))
     asked, made = (sum(map(len, lists)) for lists in (wanted.values(), maps))
