@@ -27,6 +27,11 @@ def print_answer(film: str, answer: Report | Refusal) -> None:
     else:
         table.add_row("14 diseases (stage 2)", "skipped", "below the gate")
     console.print(table)
+    if answer.quality and (right := answer.quality.corrected):
+        done = [f"turned back from {right.turned} degrees"] if right.turned != "upright" else []
+        console.print(f"read {' and '.join([*done, *(['inverted back'] if right.inverted else [])])}", highlight=False)
+    for warning in answer.quality.warnings if answer.quality else ():
+        console.print(f"[bold]warning[/]: {warning}", highlight=False, soft_wrap=True)
     versions = answer.models
     origin = f"models: binary {versions.binary}, disease {versions.disease}. Research use, not a medical device."
     console.print(origin, highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from gateway.admission import Admission
 from gateway.drift import Change
-from handlers.report import ModelVersions
+from handlers.report import ModelVersions, Quality
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -50,6 +50,8 @@ class Metrics:
         refused: those with a problem, by ``path`` and ``type``.
         films: reports given, by ``route`` (routed or skipped) and whether ``heatmaps`` were asked for (true or false):
             the page asks for those of a film that was read before.
+        quality: films that were read, without those of which heatmaps were asked for, by ``sign``: unlike (the training
+            films), turned, mirrored, inverted, corrected; none where there is none. A film may have several.
         answers_lost: that TorchServe never gave; there are none with ``workflows/DagExecutor.groovy``.
         feedback: what readers said of films, by ``kind``: agreed, corrected, unreadable.
         records_failed: reports and feedback that could not be noted (``gateway.records``).
@@ -68,6 +70,7 @@ class Metrics:
         self.requests = counter("requests", "Requests, and films of studies, by outcome", "path", "outcome")
         self.refused = counter("refused", "Requests, and films of studies, with a problem, by type", "path", "type")
         self.films = counter("films", "Reports given, by route", "route", "heatmaps")
+        self.quality = counter("quality", "Films by what the models would trip over", "sign")
         self.answers_lost = counter("answers_lost", "Answers that TorchServe never gave")
         self.feedback = counter("feedback", "Reports that readers judged, by kind", "kind")
         self.records_failed = counter("records_failed", "Reports and feedback that could not be noted")
@@ -114,6 +117,19 @@ class Metrics:
                 value = getattr(change, measure)
                 if value is not None and change.psi is not None:
                     self.drift.labels(quantity, measure).set(value)
+
+    def count_quality(self, quality: Quality) -> None:
+        """What a film that was read is like."""
+        corrected = quality.corrected is not None
+        signs = {
+            "turned": quality.orientation.value != "upright",
+            "mirrored": quality.mirrored.value,
+            "inverted": quality.inverted.value,
+            "unlike": quality.unlike,
+            "corrected": corrected,
+        }
+        for sign in [sign for sign, there in signs.items() if there] or ["none"]:
+            self.quality.labels(sign).inc()
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus' text format."""

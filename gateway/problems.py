@@ -36,6 +36,7 @@ OWN = {
     "UploadTooSlow": Kind(408, "rejected"),
     "FeedbackGiven": Kind(409, "rejected"),
     "BodyTooLarge": Kind(413, "rejected"),
+    "NotAChestFilm": Kind(422, "refused"),
     "UnsupportedMediaType": Kind(415, "rejected"),
     "NotReportable": Kind(422, "refused"),
     "QueueFull": Kind(429, "full"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -34,6 +35,9 @@ class Settings:
             the models got, under its report's id.
         keep_films_days: for which a film is kept.
         keep_films_mb: that all of them may take; the oldest go first.
+        quality: what becomes of a film that the models cannot read (unlike the training films, turned, inverted), by
+            stage 1's features: ``warn``, it is read and its report says so; ``refuse``, 422 NotAChestFilm; ``correct``,
+            turned and inverted films are put right before they are read, and the report says so.
     """
 
     host: str = "127.0.0.1"
@@ -47,6 +51,7 @@ class Settings:
     deadline: float = 30.0
     max_bytes: int = 64 * 1024 * 1024
     restart_after: float = 60.0
+    quality: Literal["warn", "refuse", "correct"] = "warn"
     records: Path = Path("records/gateway.sqlite")
     records_days: int = 90
     records_number: int = 100_000

@@ -10,6 +10,8 @@ from handlers.networks.vit import serving_device
 from handlers.reading import INTERNAL, Screening
 from handlers.report import Refusal
 
+CORRECT = b"correct"
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,7 +27,8 @@ class BinaryHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One message per request; each request holds the film under ``body`` or the form field ``data``.
 
-        The form field ``heatmaps`` beside it is what ``handlers.networks.heatmap.findings_asked`` reads.
+        The form field ``heatmaps`` beside it is what ``handlers.networks.heatmap.findings_asked`` reads; with the form
+        field ``quality``, ``correct``, a film that is turned or inverted is put right before it is read.
         """
         films = [_bytes(request.get("body") or request.get("data") or b"") for request in data]
         heatmaps = {
@@ -33,9 +36,10 @@ class BinaryHandler:
             for place, request in enumerate(data)
             if "heatmaps" in request
         }
+        corrected = [place for place, request in enumerate(data) if _bytes(request.get("quality", b"")) == CORRECT]
         before = self.screening.films_read
         try:
-            answers = self.screening.screen(films, heatmaps)
+            answers = self.screening.screen(films, heatmaps, corrected)
         except Exception:
             logger.exception("stage 1 failed on a batch of %d films", len(films))
             self.screening.vit.end_if_broken()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from handlers.report import FilmFacts, Problem, Refusal, Score
+from handlers.report import FilmFacts, Problem, Quality, Refusal, Score
 
 _KEY = "film"
 
@@ -40,6 +40,7 @@ class Screened:
             them, where heatmaps are asked for.
         encoder: that encoder's sha256.
         image: what the film is.
+        quality: whether the models can read such a film; None where the archive does not say.
     """
 
     finding: Score
@@ -50,6 +51,7 @@ class Screened:
     features: NDArray[np.float32] | None = None
     encoder: str | None = None
     image: FilmFacts | None = None
+    quality: Quality | None = None
 
     @property
     def routed(self) -> bool:
@@ -63,6 +65,8 @@ def pack(film: Screened | Refusal) -> bytes:
     words: dict[str, Any] = {"finding": film.finding.model_dump(), "logit": film.logit, "version": film.version}
     if film.heatmaps:
         words["heatmaps"] = asdict(film.heatmaps)
+    if film.quality is not None:
+        words["quality"] = film.quality.model_dump()
     if film.features is not None:
         words["encoder"] = film.encoder
     if film.image is not None:
@@ -95,7 +99,8 @@ def unpack(message: bytes) -> Screened | Refusal:
         asked = words.get("heatmaps")
         heatmaps = Asked(tuple(asked["findings"]), tuple(asked["shape"])) if asked else None
         said = float(words["logit"]), str(words["version"])
+        quality = Quality(**words["quality"]) if "quality" in words else None
         image = FilmFacts(**words["image"]) if "image" in words else None
-        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"), image)
+        return Screened(finding, *said, pixels, heatmaps, features, words.get("encoder"), image, quality)
     except Exception as fault:
         raise ValueError(f"not a message of the binary node: {fault}") from fault

@@ -4,8 +4,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -21,8 +22,9 @@ from handlers.metadata import Metadata
 from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.networks.precision import choose
 from handlers.networks.vit import Vit, give_way
+from handlers.quality import QualityReader, put_right
 from handlers.refusals import CODES, RefusedFilm
-from handlers.report import FilmFacts, ModelVersions, Refusal, Report
+from handlers.report import Correction, FilmFacts, ModelVersions, Quality, Refusal, Report
 
 DECODE_SECONDS = 4.5
 """A film that is not decoded by then is refused."""
@@ -45,6 +47,14 @@ class Decoded(NamedTuple):
     pixels: NDArray[np.uint8]
     shape: tuple[int, int]
     facts: FilmFacts
+
+
+class Seen(NamedTuple):
+    """A film as stage 1 saw it: its pixels, features [W], and whether the models can read such a film."""
+
+    pixels: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    quality: Quality | None
 
 
 class Decoding(Generic[Picture]):
@@ -96,14 +106,19 @@ class Screening:
         self.precision = choose(self.metadata.precision, self.metadata.bfloat16, device)
         self.vit = Vit(folder, device, self.precision.dtype)
         self.cascade = self.metadata.cascade
+        self.quality = QualityReader.of_archive(folder)
         self.films_read = 0
         self._decoding = Decoding(self._decode)
 
-    def screen(self, films: Sequence[bytes], heatmaps: Mapping[int, str] | None = None) -> list[Screened | Refusal]:
+    def screen(
+        self, films: Sequence[bytes], heatmaps: Mapping[int, str] | None = None, corrected: Collection[int] = ()
+    ) -> list[Screened | Refusal]:
         """One answer per film, in order; a film that is refused leaves the others untouched.
 
         Args:
+            films: their files.
             heatmaps: by a film's place, the option of its sender (``handlers.networks.heatmap.findings_asked``).
+            corrected: the places of films that are put right before they are read, where they are turned or inverted.
         """
         decoded: list[Decoded | Refusal] = self._decoding.decode(films)
         asked: dict[int, tuple[str, ...]] = {}
@@ -112,16 +127,38 @@ class Screening:
                 asked[place] = findings_asked(option)
             except ValueError as fault:
                 decoded[place] = Refusal.because(400, "UnknownFinding", str(fault))
-        readable = [one.pixels for one in decoded if not isinstance(one, Refusal)]
+        readable = {place: one.pixels for place, one in enumerate(decoded) if not isinstance(one, Refusal)}
         if not readable:
             return [answer for answer in decoded if isinstance(answer, Refusal)]
-        features = self.vit.features(np.stack(readable), busy=len(films) > 1)
-        seen = zip(self.vit.logits_of(features)[:, 0].tolist(), features, strict=True)
+        seen = self._see(list(readable.values()), busy=len(films) > 1)
+        self._put_right(seen, [number for number, place in enumerate(readable) if place in corrected])
+        logits = self.vit.logits_of(np.stack([one.features for one in seen]))[:, 0].tolist()
+        each = zip(logits, seen, strict=True)
         self.films_read += len(readable)
         return [
-            one if isinstance(one, Refusal) else self._gate(*next(seen), one, asked.get(place))
+            one if isinstance(one, Refusal) else self._gate(*next(each), one, asked.get(place))
             for place, one in enumerate(decoded)
         ]
+
+    def _see(self, films: list[NDArray[np.uint8]], busy: bool) -> list[Seen]:
+        features = self.vit.features(np.stack(films), busy)
+        quality = self.quality.judge(features) if self.quality else [None] * len(films)
+        return [Seen(*one) for one in zip(films, features, quality, strict=True)]
+
+    def _put_right(self, seen: list[Seen], wanted: list[int]) -> None:
+        """Replaces those of the wanted films that are turned or inverted, where they can be read once they are not."""
+        corrections = {
+            number: Correction(turned=quality.orientation.value, inverted=quality.inverted.value)
+            for number in wanted
+            if (quality := seen[number].quality) and (quality.orientation.value != "upright" or quality.inverted.value)
+        }
+        if not corrections:
+            return
+        right = [put_right(seen[number].pixels, correction) for number, correction in corrections.items()]
+        again = self._see(right, busy=True)
+        for (number, correction), one in zip(corrections.items(), again, strict=True):
+            if one.quality and one.quality.readable:
+                seen[number] = one._replace(quality=one.quality.model_copy(update={"corrected": correction}))
 
     def _decode(self, film: bytes) -> Decoded | Refusal:
         try:
@@ -140,18 +177,18 @@ class Screening:
             logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
             return INTERNAL
 
-    def _gate(
-        self, logit: float, features: NDArray[np.float32], film: Decoded, asked: tuple[str, ...] | None
-    ) -> Screened:
+    def _gate(self, logit: float, film: Seen, decoded: Decoded, asked: tuple[str, ...] | None) -> Screened:
         finding, encoder = self.cascade.finding_score(logit), self.metadata.shared_encoder
         version = self.vit.version(self.metadata.version)
-        heatmaps = None if asked is None else Asked(asked, film.shape)
+        heatmaps = None if asked is None else Asked(asked, decoded.shape)
+        said = {"heatmaps": heatmaps, "quality": film.quality, "image": decoded.facts}
+        screened = partial(Screened, finding, logit, version, **said)
         if not finding.present:
-            return Screened(finding, logit, version, None, heatmaps, image=film.facts)
+            return screened(pixels=None)
         if encoder is None:
-            return Screened(finding, logit, version, film.pixels, heatmaps, image=film.facts)
+            return screened(pixels=film.pixels)
         pixels = film.pixels if heatmaps else None  # a heatmap wants a pass of its own, with gradients
-        return Screened(finding, logit, version, pixels, heatmaps, features, encoder, film.facts)
+        return screened(pixels=pixels, features=film.features, encoder=encoder)
 
 
 class Naming:
@@ -205,7 +242,8 @@ class Naming:
             reports[place] = report.model_copy(update={"heatmaps": {}})
             if film.pixels is not None:
                 present = [name for name, score in report.diseases.items() if score.present]
-                wanted[place] = Wanted(film.pixels, film.heatmaps.findings or present, film.heatmaps.shape)
+                turned = film.quality.corrected.turned if film.quality and film.quality.corrected else "upright"
+                wanted[place] = Wanted(film.pixels, film.heatmaps.findings or present, film.heatmaps.shape, turned)
         for place, maps in zip(wanted, heatmaps_of(self.vit, list(wanted.values())), strict=True):
             reports[place] = reports[place].model_copy(update={"heatmaps": maps})
             self.heatmaps_made += len(maps)
@@ -223,4 +261,11 @@ class Naming:
     def _report(self, film: Screened, logits: NDArray[np.float32] | None) -> Report:
         diseases = self.cascade.disease_scores(film.logit, logits)
         models = ModelVersions(binary=film.version, disease=self.vit.version(self.metadata.version))
-        return Report(finding=film.finding, routed=film.routed, diseases=diseases, models=models, image=film.image)
+        return Report(
+            finding=film.finding,
+            routed=film.routed,
+            diseases=diseases,
+            models=models,
+            quality=film.quality,
+            image=film.image,
+        )

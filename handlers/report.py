@@ -8,6 +8,7 @@ from handlers.modalities import Modality
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
+Turned = Literal["upright", "90", "180", "270"]
 Call = Literal["present", "absent", "uncertain"]
 Base64Png = Annotated[
     str,
@@ -92,6 +93,47 @@ class FilmFacts(Schema):
     )
 
 
+class Orientation(Schema):
+    """How a film lies: by how many degrees, clockwise, it is turned."""
+
+    value: Turned
+    score: Unit = Field(description="its probability, of the four")
+
+
+class Sign(Schema):
+    """Something that a film may be beside upright."""
+
+    value: bool = Field(description="whether the score reaches its level")
+    score: Unit = Field(description="the probability")
+
+
+class Correction(Schema):
+    """What was done to a film before it was read."""
+
+    turned: Turned = Field(description="the film lay so, and was turned back")
+    inverted: bool = Field(description="the film was inverted, and was inverted back")
+
+
+class Quality(Schema):
+    """Whether this is a film that the models can read, by stage 1's own features. Of a film that was put right before
+    it was read, it is that of the film as it was read."""
+
+    in_distribution: Unit = Field(
+        description="the share of validation films that lie at least as far from the training films as this one"
+    )
+    orientation: Orientation
+    mirrored: Sign = Field(description="left and right are exchanged, or the heart is on the right")
+    inverted: Sign = Field(description="bones are dark and air is bright")
+    unlike: bool = Field(description="whether `in_distribution` is below its level")
+    readable: bool = Field(description="false where the film is unlike the training films, turned or inverted")
+    warnings: list[str] = Field(description="the same in words; empty where there is nothing to say")
+    corrected: Correction | None = Field(
+        default=None,
+        exclude_if=lambda corrected: corrected is None,
+        description="only of a film that was put right before it was read",
+    )
+
+
 class Report(Schema):
     """A film that was read. Where ``routed`` is false stage 2 did not run and its 14 probabilities are 0.0."""
 
@@ -101,6 +143,11 @@ class Report(Schema):
         description="stage 2: the 14 findings by name; probabilities of 0.0 where `routed` is false"
     )
     models: ModelVersions = Field(description="which models read the film")
+    quality: Quality | None = Field(
+        default=None,
+        exclude_if=lambda quality: quality is None,
+        description="whether the models can read such a film; not there in archives that were made without",
+    )
     image: FilmFacts | None = Field(
         default=None,
         exclude_if=lambda image: image is None,

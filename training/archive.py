@@ -24,6 +24,7 @@ from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.network import encoder_sha256
 from handlers.networks.precision import Wanted
 from handlers.networks.vit import PREPROCESSOR_FILE
+from handlers.quality import QUALITY_FILE
 from training.evaluation.conformal import ERROR, ERRORS
 from training.evaluation.metrics import FEW
 from training.evaluation.model_card import write_cards
@@ -103,6 +104,7 @@ def archive(run: Path, store: Path, version: str, precision: Wanted = "auto", er
                 run / stage / "checkpoint",
                 metadata_of(run, stage, evaluation, version, precision, shared, error),
                 scratch,
+                run / QUALITY_FILE if stage == "binary" and evaluation["quality"] else None,
             )
             for stage in STAGE_LABELS
         ]
@@ -131,7 +133,8 @@ def metadata_of(
     test = evaluation["test"]
     measured = {"binary": test["binary"]} if stage == "binary" else {k: v for k, v in test.items() if k != "binary"}
     errors, intervals = evaluation["calibration_error"].items(), evaluation["intervals"].items()
-    parts = ("gate", "validation") if stage == "binary" else ("routed", "subgroups")  # figures of both: with the second
+    # Figures of both stages go with the second.
+    parts = ("gate", "validation", "quality") if stage == "binary" else ("routed", "subgroups")
     if lacking := [name for name in ("kind", "certainty", *FEW, *parts) if name not in evaluation]:
         raise DataError(
             f"{run}/evaluation.json is of an older form, without {', '.join(lacking)}: "
@@ -176,13 +179,22 @@ def metadata_of(
     )
 
 
-def pack_model(folder: Path, metadata: Metadata, scratch: Path) -> Path:
-    """Writes ``STAGE.mar`` into ``scratch``: the folder's weights, this project's handlers, the metadata."""
+def pack_model(folder: Path, metadata: Metadata, scratch: Path, checks: Path | None = None) -> Path:
+    """Writes ``STAGE.mar`` into ``scratch``: the folder's weights, this project's handlers, the metadata.
+
+    Args:
+        folder: of a checkpoint, or of an unpacked archive.
+        metadata: the new one.
+        scratch: an empty folder.
+        checks: the file of ``handlers.quality``, where there is one.
+    """
     stage, staged = metadata.stage, scratch / metadata.stage
     # The archiver copies this folder's content to the archive's root: imports read the same inside and outside.
     shutil.copytree(HANDLERS, staged / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("config.json", PREPROCESSOR_FILE):
         shutil.copy(folder / name, staged / name)
+    if checks is not None:
+        shutil.copy(checks, staged / QUALITY_FILE)
     (staged / METADATA_FILE).write_text(metadata.model_dump_json(indent=2))
     run_archiver(
         scratch,

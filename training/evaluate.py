@@ -27,6 +27,7 @@ from handlers.cascade import Cascade, Kind
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.networks.network import encoder_sha256
 from handlers.networks.vit import Vit, serving_device
+from handlers.quality import QUALITY_FILE
 from training.data.films import Films, locate, read_table
 from training.data.layouts.source import Layout, Uncertain
 from training.data.pixels import load_pixels
@@ -43,6 +44,7 @@ from training.evaluation.subgroups import group_films, subgroups
 from training.fit.config import DataConfig
 from training.fit.run_folder import hash_of
 from training.predict import films_of, kind_of, predict_features, predict_logits
+from training.quality.measure import quality_of_run
 from workflows import command_line
 from workflows.files.atomic import write_together
 from workflows.files.text_files import DataError, read_json
@@ -110,6 +112,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     reference = reference_of(paths, pixels[rows["validation"]], known, validation.patients)
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
     rounded = both_logits(_checkpoints(run), pixels, rows["validation"], torch.bfloat16)
+    checks, quality = quality_of_run(_checkpoints(run)["binary"], films, pixels)
     evaluation = {
         "data": films.summary(),
         **cascade.model_dump(),
@@ -129,15 +132,17 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
         "reference": reference.histograms,
         "design_effects": reference.design_effects,
         "certainty": certainty_table(known, validation.patients, unseen, test.patients),
+        "quality": quality,
         **_measured(films, rows["test"], test, unseen, gate),
     }
-    results = {
+    results: dict[str, str | bytes] = {
         "thresholds.json": json.dumps(cascade.thresholds, indent=2),
         "predictions.csv": _predictions(films, rows["test"], unseen).to_csv(index=False),
         "evaluation.txt": print_evaluation(evaluation),
+        **({QUALITY_FILE: checks} if checks else {}),
         "evaluation.json": json.dumps(evaluation, indent=2, allow_nan=False),
     }
-    write_together({run / name: text for name, text in results.items()})
+    write_together({run / name: content for name, content in results.items()})
     return evaluation
 
 

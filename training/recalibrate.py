@@ -29,6 +29,7 @@ from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
 from handlers.networks.precision import Bfloat16Effect
+from handlers.quality import QUALITY_FILE
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table
 from training.data.pixels import load_pixels
@@ -185,7 +186,10 @@ def _pack(
     old = models["binary"].certainty
     sure = fit_certainty(refit.score(films), films.patients, old.error) if old else None
     renewed = [_renew(model, refit.cascade, sure, record, reference, effect) for model in models.values()]
-    made = [pack_model(folders[model.stage], model, scratch) for model in renewed]
+    made = []
+    for model in renewed:
+        checks = folders[model.stage] / QUALITY_FILE
+        made.append(pack_model(folders[model.stage], model, scratch, checks if checks.exists() else None))
     made.append(Path(shutil.copy(store / f"{WORKFLOW}.war", scratch)))
     return place([*made, *write_cards(scratch)], out)
 

@@ -11,6 +11,7 @@ import { heatmapOf } from "./heatmap.js";
 import { askForKey, takeKeyFromAddress } from "./key.js";
 import { shown, words } from "./numbers.js";
 import { forgetPictures, pictureOf } from "./pictures.js";
+import { warningsOf } from "./quality.js";
 import { drawReport, markFinding } from "./report.js";
 import { isSynthetic } from "./screenshot.js";
 import { listenForKeys, viewerActions } from "./shortcuts.js";
@@ -131,7 +132,8 @@ function announceProgress(changed) {
   const counted = visit.films.length > 1 ? `${visit.settled} of ${visit.films.length}. ` : "";
   if (changed.state === "read") {
     const { finding } = changed.report;
-    announce(`${counted}${changed.name}: ${finding.present ? "finding" : "no finding"}, ${shown(finding).probability}`);
+    const verdict = `${finding.present ? "finding" : "no finding"}, ${shown(finding).probability}`;
+    announce([`${counted}${changed.name}: ${verdict}`, ...warningsOf(changed.report)].join(". "));
   } else if (changed.state === "refused") announce(`${counted}${changed.name}: ${changed.refused.title}`);
 }
 

@@ -4,6 +4,7 @@ import { bar } from "./bar.js";
 import { byId, element } from "./element.js";
 import { feedback } from "./feedback.js";
 import { sentence, shown, words } from "./numbers.js";
+import { warningBox } from "./quality.js";
 import { inWords, strip } from "./strip.js";
 
 const container = byId("report");
@@ -29,7 +30,7 @@ function content(film, does) {
   if (film.state === "refused") return [title, refused(film, does)];
   if (film.state !== "read") return [title, element("p", { class: "pending" }, pendingText(film))];
   const { report } = film;
-  return [title, stage1(report), stage2(report, does), feedback(film), facts(film)].filter(Boolean);
+  return [title, warningBox(report), stage1(report), stage2(report, does), feedback(film), facts(film)].filter(Boolean);
 }
 
 function pendingText(film) {

@@ -2,6 +2,7 @@
 
 import { shown, words } from "./numbers.js";
 import { paint } from "./paint.js";
+import { warningsOf } from "./quality.js";
 import { placeOf } from "./view.js";
 
 const LARGEST = 2048; // px a side
@@ -45,6 +46,7 @@ function caption(film, { view }, finding) {
   const any = shown(report.finding);
   const verdict = report.finding.present ? "present" : "below";
   const lines = [film.name, `Any finding ${any.probability}, threshold ${any.threshold}: ${verdict}`];
+  lines.push(...warningsOf(report));
   if (finding) {
     const own = shown(report.diseases[finding]);
     lines.push(`Heatmap: ${words(finding)} ${own.probability}, threshold ${own.threshold}. ${HEATMAP}`);

@@ -44,7 +44,8 @@ REASONS = {
     415: "`UnsupportedMediaType`: a Content-Type or Content-Encoding that is not taken. `UnsupportedTransferSyntax`.",
     422: "`NotARadiograph`: the file was read, but is no chest film. `BlankImage`: it shows nothing, almost all of its "
     "pixels are of one, two or three shades. `NotReportable`: it is no DICOM file, or has no UIDs that a DICOM object "
-    "could name it by.",
+    "could name it by. `NotAChestFilm`, only where the service is told to refuse: unlike the films that the models "
+    "learned from, turned or inverted.",
     429: "`QueueFull`: as many films are being read or wait as the server may hold. No byte of the body was read.",
     501: "`NotInstalled`: the service lacks the packages that make this format.",
     503: "`Busy`: the film waited too long for those before it. `NotReady`: the models are not up, or the gateway is "

@@ -82,7 +82,15 @@ class Reports:
         Raises:
             Problem: no report.
         """
-        report = await self._admission.read(context, partial(self._ask_torchserve, film, context, options))
+        asked = {**options, "quality": "correct"} if self._settings.quality == "correct" else options
+        report = await self._admission.read(context, partial(self._ask_torchserve, film, context, asked))
+        if report.quality is not None:
+            if "heatmaps" not in options:
+                self._metrics.count_quality(report.quality)
+            if self._settings.quality == "refuse" and not report.quality.readable:
+                raise Problem(
+                    "NotAChestFilm", f"the models cannot read this film: {'; '.join(report.quality.warnings)}"
+                )
         context.routed = report.routed
         route, heatmaps = "routed" if report.routed else "skipped", str("heatmaps" in options).lower()
         self._metrics.films.labels(route, heatmaps).inc()

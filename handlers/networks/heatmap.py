@@ -15,6 +15,8 @@ from PIL import Image
 from handlers.findings import FINDINGS
 from handlers.networks.explain import relevances
 from handlers.networks.vit import Vit
+from handlers.quality import turn
+from handlers.report import Turned
 
 PRESENT = "all-present"
 """Instead of names: the findings that the report calls present."""
@@ -34,11 +36,13 @@ class Wanted:
         pixels: [S, S] uint8, as the ViT saw them.
         findings: each once.
         shape: the film's own rows and columns.
+        turned: how the film lay before it was turned back to ``pixels``; its map is turned as it lay.
     """
 
     pixels: NDArray[np.uint8]
     findings: Sequence[str]
     shape: tuple[int, int]
+    turned: Turned = "upright"
 
 
 def findings_asked(option: str) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ def heatmaps_of(vit: Vit, films: Sequence[Wanted]) -> list[dict[str, str]]:
         try:
             found = relevances(vit, film.pixels[None], [FINDINGS.index(name) for name in film.findings])[:, 0]
             for name, heatmap in zip(film.findings, found, strict=True):
-                maps[at][name] = b64encode(to_png(heatmap, film.shape)).decode()
+                maps[at][name] = b64encode(to_png(turn(heatmap, film.turned), film.shape)).decode()
         except Exception:
             logger.exception("no heatmap of %s", ", ".join(film.findings))
     asked, made = sum(len(film.findings) for film in films), sum(map(len, maps))

@@ -82,6 +82,62 @@ def test_a_routed_film_s_findings_are_the_report_s_present_ones_first(visit: Vis
     visitor.shot("routed-light")
 
 
+def test_each_probability_stands_among_validation_films_and_an_unsure_call_is_said(visit: Visit, known: Known) -> None:
+    report = known.reports[known.routed]
+    visitor = visit(width=390, height=844).open().drop(known.routed).wait_for_report()
+    finding = report.finding
+    assert f"Called {finding.call}" in visitor.text(".sure")
+    assert finding.percentiles
+    place = finding.percentiles.without_finding
+    assert place is not None
+    assert f"{place:.0f}% of validation films without it" in visitor.text(".sure")
+    for row in visitor.page.locator(".finding").all():
+        score = report.diseases[row.get_attribute("data-finding")]
+        assert score.call
+        told = score.call == ("present" if score.present else "absent")
+        assert row.locator(".call").all_inner_texts() == ([] if told else [score.call])
+        places = score.percentiles
+        assert places
+        for kind, at in (("ring", places.without_finding), ("dot", places.with_finding)):
+            mark = row.locator(f".strip .{kind}")
+            assert mark.count() == (at is not None)
+            if at is not None:
+                dot, line = mark.bounding_box(), row.locator(".strip").bounding_box()
+                assert (dot["x"] - line["x"]) / (line["width"] - dot["width"]) == pytest.approx(at / 100, abs=0.01)
+    visitor.shot("routed-phone")
+
+
+def test_what_is_the_matter_with_a_film_stands_above_its_report(visit: Visit, known: Known) -> None:
+    """The service's own report, with words of stage 1's checks put in: this run has too few films to fit them on."""
+    quality = {
+        "in_distribution": 0.01,
+        "orientation": {"value": "upright", "score": 0.99},
+        "mirrored": {"value": False, "score": 0.01},
+        "inverted": {"value": False, "score": 0.01},
+        "unlike": True,
+        "readable": False,
+        "warnings": ["unlike the films that the models learned from"],
+        "corrected": {"turned": "90", "inverted": True},
+    }
+    visitor = visit()
+    visitor.page.route("**/v1/reports", lambda route: answer_with(route, {"quality": quality}))
+    visitor.open().drop(known.routed).wait_for_report().wait_for_picture()
+    box = visitor.page.locator("#report .warned")
+    assert box.locator("h4").inner_text() == "The models may not be able to read this film"
+    assert box.locator("p").all_inner_texts() == [
+        "Read turned back (it lies turned by 90° clockwise) and inverted back (its bones are dark); "
+        "shown as it was sent.",
+        "Unlike the films that the models learned from.",
+    ]
+    assert box.bounding_box()["y"] < visitor.page.locator("#report .verdict").bounding_box()["y"]
+    visitor.shot("warned-dark")
+
+
+def answer_with(route, more: dict) -> None:
+    response = route.fetch()
+    route.fulfill(response=response, json={**response.json(), **more})
+
+
 def test_a_skipped_film_says_why(visit: Visit, known: Known) -> None:
     report = known.reports[known.skipped].finding
     visitor = visit(scheme="light").open().drop(known.skipped).wait_for_report()

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.arms.reserved_ports import free_ports
 from client import read as command
 from client.gateway import Gateway
-from handlers.report import parse_answer
+from client.report_table import print_answer
+from handlers.report import Correction, Orientation, Quality, Score, Sign, parse_answer
 from tests.client.gateway_stub import KEY, GatewayStub, Say, report_of
 from workflows import command_line
 
@@ -39,6 +40,28 @@ def test_tables_by_default(service: GatewayStub, films, capsys) -> None:
     assert "skipped" in printed
     assert "not a medical device" in printed
     assert "Trained on synthetic films" in printed
+
+
+def test_what_is_the_matter_with_a_film_is_said_under_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    quality = Quality(
+        in_distribution=0.5,
+        orientation=Orientation(value="upright", score=0.9),
+        mirrored=Sign(value=True, score=0.9),
+        inverted=Sign(value=False, score=0.1),
+        unlike=False,
+        readable=True,
+        warnings=["left and right look exchanged"],
+        corrected=Correction(turned="90", inverted=True),
+    )
+    finding = Score.at(0.25, 0.5).model_copy(update={"call": "uncertain"})
+    print_answer("film.png", report_of(0.25).model_copy(update={"finding": finding, "quality": quality}))
+    printed = capsys.readouterr().out
+    assert "read turned back from 90 degrees and inverted back\nwarning: left and right look exchanged\n" in printed
+    assert "│ uncertain" in printed
+    print_answer("film.png", report_of(0.25))
+    printed = capsys.readouterr().out
+    assert "warning" not in printed
+    assert "call" not in printed
 
 
 def test_json_is_one_report_a_line(service: GatewayStub, films, capsys) -> None:

@@ -27,7 +27,7 @@ from structlog.stdlib import ProcessorFormatter
 from benchmarks.arms.reserved_ports import free_ports
 from gateway.keys import KEYS_FILE, make
 from handlers.findings import FINDINGS
-from handlers.report import ModelVersions, Refusal, Report, Score
+from handlers.report import Correction, ModelVersions, Orientation, Quality, Refusal, Report, Score, Sign
 from workflows import jvm
 from workflows.log_lines import LINE
 from workflows.register import probe_film
@@ -56,14 +56,30 @@ def content(answer: httpx.Response | str | bytes) -> dict[str, Any]:
     return report
 
 
+def quality_of(signs: str) -> Quality:
+    """Of a film with these signs, ``turned,mirrored``, each said in one warning; ``corrected``: it was inverted."""
+    named = [sign for sign in signs.split(",") if sign]
+    return Quality(
+        in_distribution=0.01 if "unlike" in named else 0.5,
+        orientation=Orientation(value="90" if "turned" in named else "upright", score=0.75),
+        mirrored=Sign(value="mirrored" in named, score=0.5),
+        inverted=Sign(value="inverted" in named, score=0.5),
+        unlike="unlike" in named,
+        readable=not {"unlike", "turned", "inverted"} & set(named),
+        warnings=[f"it is {sign}" for sign in named if sign != "corrected"],
+        corrected=Correction(turned="upright", inverted=True) if "corrected" in named else None,
+    )
+
+
 async def _cut_short() -> AsyncIterator[bytes]:
     yield b"half an answer"
 
 
 class StandIn:
-    """Answers ``film:P`` with a report of that probability, ``refuse:CODE:TYPE`` with a refusal, ``status:CODE`` with
-    an HTTP error, ``cut:`` with a part of an answer, and anything else with a report of 0.1. A film that starts with
-    ``held:`` waits for ``release``. A film may end in ``;`` and anything.
+    """Answers ``film:P`` with a report of that probability, ``quality:SIGNS`` with one of 0.75 and ``quality_of``,
+    ``refuse:CODE:TYPE`` with a refusal, ``status:CODE`` with an HTTP error, ``cut:`` with a part of an answer, and
+    anything else with a report of 0.1. A film that starts with ``held:`` waits for ``release``. A film may end in ``;``
+    and anything.
 
     Attributes:
         films: all that came, but for probes.
@@ -102,13 +118,18 @@ class StandIn:
         self.films.append(film)
         self.headers.append(dict(request.headers))
         self.paths.append(request.url.path)
-        kind, _, words = film[:100].decode("latin-1").partition(";")[0].partition(":")
+        own = film.split(b"\r\n\r\n")[-1].partition(b"\r\n--")[0] if film.startswith(b"--") else film  # of a form
+        kind, _, words = own[:100].decode("latin-1").partition(";")[0].partition(":")
         if kind == "held":
             await self._hold()
             kind, _, words = words.partition(":")
         if kind == "refuse":
             code, _, type = words.partition(":")
             return PlainTextResponse(Refusal.because(int(code), type, "the cascade's own words").model_dump_json())
+        if kind == "quality":
+            return PlainTextResponse(
+                report_of(0.75).model_copy(update={"quality": quality_of(words)}).model_dump_json()
+            )
         if kind == "cut":
             return StreamingResponse(_cut_short(), headers={"Content-Length": "1000"})
         if kind == "status":

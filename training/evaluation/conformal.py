@@ -105,7 +105,8 @@ def coverage(films: Scored, patients: NDArray[Any], certainty: Certainty) -> dic
             "without_finding": (right, truth == 0),
             "uncertain": (calls == "uncertain", np.ones(len(calls), bool)),
         }
-        shares = share_intervals(*(np.stack(part, axis=1) for part in zip(*kinds.values(), strict=True)), patients)
+        flags, counted = (np.stack(part, axis=1) for part in zip(*kinds.values(), strict=True))
+        shares = share_intervals(flags, counted, patients)
         counts = {"films_with": int((truth == 1).sum()), "films_without": int((truth == 0).sum())}
         fitted[name] = {**counts, **{kind: vars(share) for kind, share in zip(kinds, shares, strict=True)}}
     return fitted

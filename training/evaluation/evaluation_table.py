@@ -39,6 +39,7 @@ def print_evaluation(evaluation: dict[str, Any]) -> str:
         f"{routed['validation']} of {known['films']} of validation, {routed['test']} of {unseen['films']} of test."
     )
     _print_calls(console, evaluation["certainty"]["table"])
+    _print_quality(console, evaluation["quality"])
     few = f"fewer than {MIN_COUNT} of those validation films are of one outcome"
     for names, remark in (
         ("uncalibrated", "Not calibrated, for those validation films hold one outcome only"),
@@ -147,6 +148,21 @@ def _print_calls(console: Console, rows: list[dict[str, Any]]) -> None:
     if row["uncertain"]:
         few = f"fewer than {row['fewest']} validation patients with it, or without"
         console.print(f"Always called uncertain, {few}: {', '.join(row['uncertain'])}")
+
+
+def _print_quality(console: Console, checks: dict[str, Any] | None) -> None:
+    """What the checks of a film do on test films."""
+    if checks is None:
+        console.print("No checks of a film: too few films to fit them on.")
+        return
+    title = "Can it read this film? Test films by the checks of stage 1's features"
+    table = empty_table(title, "", "films", "found", "AUC")
+    for name, of in checks["test"]["found"].items():
+        table.add_row(name, str(of["films"]), number(of["share"]), number(of["area"]))
+    table.add_section()
+    for name, share in checks["test"]["false_alarms"].items():
+        table.add_row(f"upright: {name}", str(checks["test"]["films"]), number(share), "")
+    console.print(table)
 
 
 def _print_ways(console: Console, test: dict[str, Any]) -> None:

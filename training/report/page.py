@@ -41,6 +41,7 @@ from training.evaluation.metrics import MIN_COUNT, class_mean, gated, labelled
 from training.evaluation.predictions import Predictions, read_predictions
 from training.evaluation.thresholds import UNKNOWN
 from training.fit.config import DataConfig
+from training.quality.fit import FALSE_ALARMS
 from training.report import charts
 from workflows.files.atomic import written_folder
 from workflows.files.text_files import read_json
@@ -67,7 +68,9 @@ def report(run: Path, single: Path | None = None) -> Path:
         DataError: the evaluation is of an older form, or a table that does not fit the test films.
         FileNotFoundError: the run has no evaluation or no checkpoint.
     """
-    evaluation = read_evaluation(run, "kind", "gate", "routed", "calibration_error", "intervals", "certainty")
+    evaluation = read_evaluation(
+        run, "kind", "gate", "routed", "calibration_error", "intervals", "certainty", "quality"
+    )
     configs = {stage: (run / stage / "checkpoint" / "training.yaml").read_text() for stage in STAGE_LABELS}
     films = configured_films(DataConfig(**yaml.safe_load(configs["disease"])["data"]))
     films = films.without_labels(films.unlabelled(films.rows("train")))
@@ -259,7 +262,14 @@ def _render(**content: Any) -> str:
     )
     environment.filters.update(area=interval, share=number)
     return environment.get_template("report.html.j2").render(
-        **content, error=ERROR, finding=FINDING, findings=FINDINGS, ways=WAYS, unknown=UNKNOWN, min_count=MIN_COUNT
+        **content,
+        alarms=FALSE_ALARMS,
+        error=ERROR,
+        finding=FINDING,
+        findings=FINDINGS,
+        ways=WAYS,
+        unknown=UNKNOWN,
+        min_count=MIN_COUNT,
     )
 
 

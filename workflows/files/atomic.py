@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -73,16 +73,16 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
         new.write_bytes(data)
 
 
-def write_together(texts: dict[Path, str], mode: int = 0o666) -> None:
-    """Several text files in UTF-8: none is replaced before all are on the disk.
+def write_together(files: Mapping[Path, str | bytes], mode: int = 0o666) -> None:
+    """Several files, text in UTF-8: none is replaced before all are on the disk.
 
     Raises:
         NotWritten: the disk is full; the old ones are all there.
     """
-    with ExitStack() as files:
-        for path, text in reversed(texts.items()):  # the stack renames the last one first
-            data = text.encode()
-            new = files.enter_context(written(path, len(data), mode))
+    with ExitStack() as stack:
+        for path, content in reversed(list(files.items())):  # the stack renames the last one first
+            data = content.encode() if isinstance(content, str) else content
+            new = stack.enter_context(written(path, len(data), mode))
             new.write_bytes(data)
             _sync(new)
 
