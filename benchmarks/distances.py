@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.pictures import NO_FILMS
-from handlers.networks.vit import Vit, serving_device, serving_dtype
+from handlers.networks.vit import Vit, serving_device
 from handlers.quality import QualityReader
 from training.fit.config import DataConfig
 from training.predict import films_of
@@ -38,7 +39,7 @@ def main() -> int:
     config = yaml.safe_load((checkpoint / "training.yaml").read_text())
     films, pixels = films_of(config)
     device = serving_device()
-    vit = Vit(checkpoint, device, serving_dtype(device, "bfloat16" if config["precision"] == "bf16" else "float32"))
+    vit = Vit(checkpoint, device, torch.bfloat16 if config["precision"] == "bf16" else torch.float32)
     features = FilmFeatures(checkpoint, vit, pixels, Path(DataConfig(**config["data"]).cache))
     chance = np.random.default_rng(0)
     train = chance.permutation(films.rows("train"))[:TRAIN_FILMS]

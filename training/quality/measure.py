@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from handlers.networks.vit import Vit, serving_device, serving_dtype
+from handlers.networks.vit import Vit, serving_device
 from handlers.quality import WAYS, QualityReader
 from handlers.report import Quality
 from training.data.films import Films
@@ -37,8 +38,7 @@ def quality_of_run(
         pixels: [N, S, S] uint8, row for row.
     """
     config = yaml.safe_load((checkpoint / "training.yaml").read_text())
-    device, precision = serving_device(), "bfloat16" if config["precision"] == "bf16" else "float32"
-    vit = Vit(checkpoint, device, serving_dtype(device, precision))
+    vit = Vit(checkpoint, serving_device(), torch.bfloat16 if config["precision"] == "bf16" else torch.float32)
     features = FilmFeatures(checkpoint, vit, pixels, Path(DataConfig(**config["data"]).cache))
     fitted = fit_quality(features, films.rows("train"), films.rows("validation"))
     if fitted is None:
