@@ -195,7 +195,7 @@ def test_the_metrics_count_films_by_who_sent_them(node: Node, archive: Archive, 
     archive.send(node, new_film(Modality="CT"))
     node.until(lambda: count(delivered) == before[0] + 1)
     assert count(not_taken) == before[1] + 1
-    assert count('cxr_pacs_held_films{ae="PACS",state="refused"}') == count(refused) >= 1
+    assert 1 <= count('cxr_pacs_held_films{ae="PACS",state="refused"}') <= count(refused)  # which counts each time
 
 
 def test_a_second_node_is_not_started_on_the_same_folder(node: Node) -> None:
