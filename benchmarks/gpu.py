@@ -45,6 +45,7 @@ RESULTS = Path(__file__).parent / "results"
 FOLDERS = (ROOT / "shared" / "nih-1024", ROOT.parent / "shared" / "nih-1024", ROOT / "data" / "sample")
 BATCHES = (1, 16, 64)
 LIMIT_BATCHES = (*BATCHES, 128, 256)
+QUICK_BATCHES = (1, 4)
 ROUNDS = 3
 HANDLERS: dict[str, Any] = {"binary": BinaryHandler, "disease": DiseaseHandler}
 
@@ -109,6 +110,7 @@ def measure(pair: Pair, forms: dict[str, list[bytes]], pixels: Any, seconds: flo
 
     The limit is the bare networks in the precision that is served, on pixels that are decoded and in the host's memory.
     """
+    batches, limit_batches, rounds = (QUICK_BATCHES, QUICK_BATCHES, 1) if quick else (BATCHES, LIMIT_BATCHES, ROUNDS)
     share = pair.at_share(50)
     nodes = {stage: node(stage, share) for stage in HANDLERS}
     binary, disease, threshold = vits(share, served_dtype(share))
@@ -127,11 +129,11 @@ def measure(pair: Pair, forms: dict[str, list[bytes]], pixels: Any, seconds: flo
         return step
 
     arms: dict[str, tuple[Step, int]] = {
-        **{f"limit, batch {batch}": (limit, batch) for batch in (BATCHES if quick else LIMIT_BATCHES)},
-        **{f"ours, {form}, batch {batch}": (ours(films), batch) for form, films in forms.items() for batch in BATCHES},
+        **{f"limit, batch {batch}": (limit, batch) for batch in limit_batches},
+        **{f"ours, {form}, batch {batch}": (ours(films), batch) for form, films in forms.items() for batch in batches},
     }
     rates: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (step, batch) in arms.items():
             rates[name].append(films_per_second(step, batch, seconds))
     middle = {name: statistics.median(of) for name, of in rates.items()}
@@ -147,14 +149,14 @@ def measure(pair: Pair, forms: dict[str, list[bytes]], pixels: Any, seconds: flo
                 batch_decode_seconds(films, batch) * middle[f"ours, {form}, batch {batch}"] / batch, 3
             )
             for form, films in forms.items()
-            for batch in BATCHES
+            for batch in batches
         },
         "ratios": {
             f"ours_over_limit, {form}, batch {batch}": round(
                 middle[f"ours, {form}, batch {batch}"] / middle[f"limit, batch {batch}"], 3
             )
             for form in forms
-            for batch in BATCHES
+            for batch in batches
         }
         | share_of_peak(pair.name, best),
     }
