@@ -156,7 +156,7 @@ def in_folder(folder: Path) -> Iterator[Picture]:
 
 def as_png(picture: Picture) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ lies is told by one linear head over its 16 ways to lie.
 
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ TURNS: tuple[Turned, ...] = get_args(Turned)
 WAYS: tuple[tuple[Turned, bool, bool], ...] = tuple(product(TURNS, (False, True), (False, True)))
 """How a film may lie: turned, mirrored, inverted; the head's outputs, in this order."""
 
+Number = TypeVar("Number", bound=np.generic)
 Tensors = dict[str, NDArray[np.floating[Any]]]
 
 
@@ -127,7 +128,7 @@ class QualityReader:
         )
 
 
-def turn(picture: NDArray[np.generic], by: Turned) -> NDArray[np.generic]:
+def turn(picture: NDArray[Number], by: Turned) -> NDArray[Number]:
     """[S, S] turned clockwise."""
     return np.rot90(picture, -TURNS.index(by))
 

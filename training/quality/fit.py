@@ -94,8 +94,9 @@ def fit_quality(
     head = fit_head(lying, np.concatenate([np.zeros(len(train), np.int64), ways]))
     tensors: Tensors = {"mean": mean, "scale": scale, **head, **fit_components(standard)}
     # Half precision for what is large; distances and levels are of what is stored.
-    stored = {
-        name: of.astype(np.float16 if name in ("axes", "weights") else np.float32) for name, of in tensors.items()
+    stored: Tensors = {
+        name: of.astype(np.float16) if name in ("axes", "weights") else of.astype(np.float32)
+        for name, of in tensors.items()
     }
     unknown = QualityReader(NEVER, {**stored, "distances": np.zeros(0)})
     stored["distances"] = np.sort(unknown.scores(known).distance)
