@@ -1,6 +1,5 @@
-"""The log of a process that stays up: a line of JSON per event on stdout.
-
-It never holds pixels, names of files, or what a client wrote: no headers, no URLs, no exception's message.
+"""The log of a process that stays up: a line of JSON per event on stdout. It never holds pixels, names of files, or
+what a client wrote: no headers, no URLs, no exception's message.
 """
 
 import logging
