@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
+from pydicom.sr.coding import Code
 
 from handlers.findings import FINDING
 from handlers.report import Report, Score
@@ -83,7 +84,7 @@ def _finding(name: str) -> dict[str, Any]:
     return {"coding": coding, "text": code.meaning}
 
 
-def _number(system: str, code: codes.Code, value: float) -> dict[str, Any]:
+def _number(system: str, code: Code, value: float) -> dict[str, Any]:
     return {
         "code": {"coding": [{"system": system, "code": code.value, "display": code.meaning}]},
         "valueQuantity": {"value": value, "system": UCUM_SYSTEM, "code": "1"},

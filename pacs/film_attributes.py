@@ -94,12 +94,7 @@ def describe(target: SOPClass, film: Dataset, models: ModelVersions, made: datet
         for name in _BLANK:
             if name not in target:
                 setattr(target, name, None)
-    target.pop("ContributingEquipmentSequence", None)  # highdicom's name and the present time: no repeat would be equal
-    target.Manufacturer = target.ManufacturerModelName = DEVICE_NAME
-    target.SoftwareVersions = [f"binary {models.binary}", f"disease {models.disease}"]
-    target.DeviceUID = device_uid(models)
-    target.ContentQualification = "RESEARCH"
-    _date(target, made_at(film, made))
+    _sign(target, models, made_at(film, made))
 
 
 def device_uid(models: ModelVersions) -> str:
@@ -120,7 +115,12 @@ def made_at(film: Dataset, made: datetime | None) -> datetime:
     return moment
 
 
-def _date(target: Dataset, moment: datetime) -> None:
+def _sign(target: Dataset, models: ModelVersions, moment: datetime) -> None:
+    target.pop("ContributingEquipmentSequence", None)  # highdicom's name and the present time: no repeat would be equal
+    target.Manufacturer = target.ManufacturerModelName = DEVICE_NAME
+    target.SoftwareVersions = [f"binary {models.binary}", f"disease {models.disease}"]
+    target.DeviceUID = device_uid(models)
+    target.ContentQualification = "RESEARCH"
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     target.InstanceCreationDate = target.SeriesDate = target.ContentDate = date
     target.InstanceCreationTime = target.SeriesTime = target.ContentTime = time

@@ -14,6 +14,8 @@ from pacs.film_attributes import DEVICE_NAME, NOT_FOR_DIAGNOSIS
 
 LONGEST = 1280
 """px of the film's longer side. A map holds no more than the model's patches; the film itself is in the archive."""
+LEAST_WIDTH = 640
+"""px, to which a small film is enlarged: the legend's text has to be read."""
 OPACITY = 0.6
 """Of the map where it is highest; it falls with the map as on the gateway's page."""
 MAP_COLOURS = np.rint(mpl.colormaps["inferno"](np.arange(256))[:, :3] * 255.0).astype(np.uint8)
@@ -28,12 +30,12 @@ def heatmap_of(report: Report, name: str) -> Image.Image:
 
 
 def heatmap_picture(film: NDArray[np.uint8], report: Report, name: str) -> NDArray[np.uint8]:
-    """[H, W, 3] the film up to ``LONGEST`` px a side, with the map of ``name`` over it and the legend below.
+    """[H, W, 3] the film, up to ``LONGEST`` px a side, with the map of ``name`` over it and the legend below.
 
     Args:
         film: [H, W] as ``read_film`` gives it.
     """
-    scale = min(1.0, LONGEST / max(film.shape))
+    scale = min(max(1.0, LEAST_WIDTH / film.shape[1]), LONGEST / max(film.shape))
     size = round(film.shape[1] * scale), round(film.shape[0] * scale)
     grey = np.asarray(Image.fromarray(film).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0), np.float32)
     values = np.asarray(heatmap_of(report, name).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
@@ -54,7 +56,7 @@ def _legend(width: int, report: Report, name: str) -> NDArray[np.uint8]:
     )
     margin = max(4, width // 50)
     at_100 = max(ImageFont.load_default(100).getlength(line) for line in lines)
-    font = ImageFont.load_default(max(6.0, min(22.0, 100 * (width - 2 * margin) / at_100)))
+    font = ImageFont.load_default(min(22.0, 100 * (width - 2 * margin) / at_100))
     line_height = round(font.getbbox("Ag")[3] * 1.3)
     band = Image.new("RGB", (width, margin * 3 + line_height * (len(lines) + 1)))
     draw = ImageDraw.Draw(band)

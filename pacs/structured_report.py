@@ -89,7 +89,9 @@ def _observer(report: Report) -> sr.ObservationContext:
         manufacturer_name=DEVICE_NAME,
         model_name=f"binary {models.binary}, disease {models.disease}",
     )
-    return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DEVICE, attributes))
+    return sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(sr.CodedConcept.from_code(codes.DEVICE), attributes)
+    )
 
 
 def _groups(

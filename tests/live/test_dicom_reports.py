@@ -74,7 +74,7 @@ def test_each_heatmap_is_a_part_of_the_answer(gateway: Gateway, routes: dict[boo
     assert [part.get_content_type() for part in parts] == ["application/dicom"] * 2
     captures = [pydicom.dcmread(BytesIO(part.get_payload(decode=True))) for part in parts]
     assert [capture.ImageComments for capture in captures] == ["Pleural effusion", "Mass"]
-    assert all(capture.pixel_array.shape[1:] == (96, 3) for capture in captures)
+    assert all(capture.pixel_array.shape[1:] == (640, 3) for capture in captures)
 
 
 def test_the_command_writes_every_form_and_destroys_nothing(

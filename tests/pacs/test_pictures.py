@@ -6,21 +6,21 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from handlers.decoding.dicom import read_dicom
 from handlers.refusals import RefusedFilm
-from pacs.heatmap_picture import LONGEST
 from pacs.secondary_capture import secondary_captures
 from pacs.segmentation import segmentation
 from tests.handlers.dicom_files import ANATOMY, dataset_of
 from tests.pacs.reports import MADE, report_of
 
 
-def film(**tags: object) -> Dataset:
-    """Of 160 x 200 px."""
+def film(stored: NDArray[np.uint16] = ANATOMY, **tags: object) -> Dataset:
+    """Of 160 x 200 px, unless it is told."""
     its = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "PatientName": "Somebody", "PatientID": "7"}
-    return dataset_of(ANATOMY, 12, **its, **tags)
+    return dataset_of(stored, 12, **its, **tags)
 
 
 def file_of(data: Dataset) -> bytes:
@@ -44,28 +44,30 @@ def test_each_heatmap_is_a_capture_of_the_film_s_study_in_one_series() -> None:
 
 
 def test_the_map_colours_the_film_where_it_is_high_and_leaves_it_as_it_is_elsewhere() -> None:
-    (capture,) = secondary_captures(film(), report_of(maps=("Mass",), shape=ANATOMY.shape), MADE)  # its spot: 80, 50
-    pixels = saved(capture).pixel_array
-    grey = read_dicom(file_of(film()))
-    assert pixels.shape[1:] == (160, 3)
-    assert pixels.shape[0] > 200
-    np.testing.assert_array_equal(pixels[150:200], np.repeat(grey[150:, :, None], 3, axis=2))
-    red, _, blue = pixels[50, 80].astype(int)
+    shown = film(ANATOMY.repeat(4, axis=0).repeat(4, axis=1))
+    (capture,) = secondary_captures(shown, report_of(maps=("Mass",), shape=ANATOMY.shape), MADE)
+    pixels, grey = saved(capture).pixel_array, read_dicom(file_of(shown))
+    assert pixels.shape[1:] == (640, 3)
+    assert pixels.shape[0] > 800
+    np.testing.assert_array_equal(pixels[600:800], np.repeat(grey[600:, :, None], 3, axis=2))
+    red, _, blue = pixels[200, 320].astype(int)  # the middle of the spot
     assert red - blue > 50
 
 
 def test_the_legend_below_says_something_in_light_on_black_and_shows_the_scale() -> None:
     (capture,) = secondary_captures(film(), report_of(maps=("Mass",), shape=ANATOMY.shape), MADE)
-    legend = saved(capture).pixel_array[200:]
+    legend = saved(capture).pixel_array[800:]
     assert (legend.max(axis=2) > 200).any(axis=1).sum() > 20  # rows with ink
     assert len(np.unique(legend.reshape(-1, 3), axis=0)) > 100  # colours
 
 
-def test_a_large_film_is_shown_smaller_in_its_proportions() -> None:
-    large = dataset_of(np.tile(ANATOMY, (10, 5)), 12, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")
-    (capture,) = secondary_captures(large, report_of(maps=("Mass",), shape=(500, 200)), MADE)
-    assert capture.Columns == round(800 * LONGEST / 2000)
-    assert capture.Rows > LONGEST
+@pytest.mark.parametrize(("stored", "size"), [(np.tile(ANATOMY, (10, 5)), (512, 1280)), (ANATOMY, (640, 800))])
+def test_a_large_film_is_shown_smaller_and_a_small_one_larger(
+    stored: NDArray[np.uint16], size: tuple[int, int]
+) -> None:
+    (capture,) = secondary_captures(film(stored), report_of(maps=("Mass",), shape=(500, 200)), MADE)
+    assert capture.Columns == size[0]
+    assert size[1] < capture.Rows < 1.3 * size[1]
 
 
 def test_nobody_takes_a_capture_for_a_film() -> None:

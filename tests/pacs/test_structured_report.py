@@ -55,13 +55,18 @@ def read_back(path: Path) -> Report:
     )
 
 
-@pytest.fixture(params=FILMS)
+@pytest.fixture(scope="module", params=FILMS)
 def film(request: pytest.FixtureRequest) -> Dataset:
     return FILMS[request.param]()
 
 
-def test_highdicom_s_parser_reads_the_report_back_to_the_last_digit(film: Dataset, tmp_path: Path) -> None:
-    structured_report(film, report_of(), MADE).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+@pytest.fixture(scope="module")
+def document(film: Dataset) -> Dataset:
+    return structured_report(film, report_of(), MADE)
+
+
+def test_highdicom_s_parser_reads_the_report_back_to_the_last_digit(document: Dataset, tmp_path: Path) -> None:
+    document.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert read_back(tmp_path / "sr.dcm") == report_of()
 
 
@@ -77,8 +82,7 @@ def test_a_skipped_film_has_a_report_that_says_so_and_names_no_finding(tmp_path:
     )
 
 
-def test_it_is_of_the_film_s_study_and_refers_to_the_film(film: Dataset) -> None:
-    document = structured_report(film, report_of(), MADE)
+def test_it_is_of_the_film_s_study_and_refers_to_the_film(film: Dataset, document: Dataset) -> None:
     assert document.StudyInstanceUID == film.StudyInstanceUID
     assert film.SeriesInstanceUID != document.SeriesInstanceUID
     (study,) = document.CurrentRequestedProcedureEvidenceSequence
@@ -91,8 +95,7 @@ def test_it_is_of_the_film_s_study_and_refers_to_the_film(film: Dataset) -> None
     )
 
 
-def test_the_patient_s_and_the_study_s_attributes_are_the_film_s(film: Dataset) -> None:
-    document = structured_report(film, report_of(), MADE)
+def test_the_patient_s_and_the_study_s_attributes_are_the_film_s(film: Dataset, document: Dataset) -> None:
     for name in COPIED:
         assert document.get(name) == film.get(name), name
 
