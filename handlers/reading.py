@@ -181,8 +181,9 @@ class Screening:
         finding, encoder = self.cascade.finding_score(logit), self.metadata.shared_encoder
         version = self.vit.version(self.metadata.version)
         heatmaps = None if asked is None else Asked(asked, decoded.shape)
-        said = {"heatmaps": heatmaps, "quality": film.quality, "image": decoded.facts}
-        screened = partial(Screened, finding, logit, version, **said)
+        screened = partial(
+            Screened, finding, logit, version, heatmaps=heatmaps, quality=film.quality, image=decoded.facts
+        )
         if not finding.present:
             return screened(pixels=None)
         if encoder is None:
