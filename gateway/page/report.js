@@ -139,7 +139,7 @@ function standing({ present, call, percentiles }) {
     "span", { class: "standing" },
     strip(percentiles),
     element("span", { class: told ? "unseen" : "call" }, told ? `called ${call}` : call),
-    percentiles ? element("span", { class: "unseen" }, inWords(percentiles)) : null,
+    percentiles && inWords(percentiles) ? element("span", { class: "unseen" }, inWords(percentiles)) : null,
   );
 }
 
