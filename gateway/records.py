@@ -232,7 +232,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # A file that is there is not opened: closing it would take this process's locks from connections that are open, and
+    # then another program that ends its own deletes the log with what was written (sqlite.org/howtocorrupt, 2.2).
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     rows = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
     try:
         _require_ours(path, rows)

@@ -171,7 +171,9 @@ def test_nothing_that_was_answered_is_lost_by_kill_9(
 
     with ThreadPoolExecutor(4) as readers:
         done = [readers.submit(work, at) for at in range(4)]
-        gateway.until(lambda: len(noted) >= 40)
+        gateway.until(lambda: len(noted) >= 20)
+        table(gateway, tmp_path)  # another process that opens the file, and closes it again
+        gateway.until(lambda: len(noted) >= 60)
         gateway.process.send_signal(signal.SIGKILL)
         gateway.process.wait(PATIENCE)
         for one in done:

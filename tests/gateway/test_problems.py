@@ -19,8 +19,8 @@ def test_every_problem_is_a_document_of_rfc_9457(type: str) -> None:
 
 @pytest.mark.parametrize("type", OWN)
 def test_the_documentation_names_every_problem_under_its_status(type: str) -> None:
-    documented = (REASONS, FEEDBACK_REASONS, DRIFT_REASONS)
-    assert any(f"`{type}`" in reasons.get(OWN[type].status, "") for reasons in documented)
+    status = OWN[type].status
+    assert any(f"`{type}`" in table.get(status, "") for table in (REASONS, FEEDBACK_REASONS, DRIFT_REASONS))
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.3, "1"), (5.0, "5"), (5.1, "6")])
