@@ -101,7 +101,9 @@ def test_each_probability_stands_among_validation_films_and_an_unsure_call_is_sa
         told = score.call == ("present" if score.present else "absent")
         assert row.locator(".call").all_inner_texts() == ([] if told else [score.call])
         places = score.percentiles
-        assert places
+        if places is None:  # of too few validation films
+            assert row.locator(".strip").count() == 0
+            continue
         for kind, at in (("ring", places.without_finding), ("dot", places.with_finding)):
             mark = row.locator(f".strip .{kind}")
             assert mark.count() == (at is not None)
