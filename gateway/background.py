@@ -125,7 +125,7 @@ def fingerprint(settings: Settings) -> str:
     told = [str(value.resolve()) if isinstance(value, Path) else value for value in asdict(settings).values()]
     digest = hashlib.sha256(json.dumps(told).encode())
     digest.update((settings.server / CONFIG_FILE).read_bytes())
-    for package in ("gateway", "handlers", "workflows"):
+    for package in ("gateway", "handlers", "pacs", "workflows"):
         for path in sorted((ROOT / package).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
