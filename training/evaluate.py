@@ -109,10 +109,10 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     assert fitted.gate  # there was none to keep
     known, unseen, cascade = fitted.score(validation), fitted.score(test), fitted.cascade
     paths = [Path(path) for path in films.table["path"].iloc[rows["validation"]]]
-    reference = reference_of(paths, pixels[rows["validation"]], known, validation.patients)
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
     rounded = both_logits(_checkpoints(run), pixels, rows["validation"], torch.bfloat16)
-    checks, quality = quality_of_run(_checkpoints(run)["binary"], films, pixels)
+    checks, quality, likeness = quality_of_run(_checkpoints(run)["binary"], films, pixels)
+    reference = reference_of(paths, pixels[rows["validation"]], known, validation.patients, likeness)
     evaluation = {
         "data": films.summary(),
         **cascade.model_dump(),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from handlers.metadata import Metadata
 from handlers.quality import QUALITY_FILE, WAYS, QualityReader
 from handlers.reading import Screening
 from handlers.report import Quality
@@ -62,6 +63,10 @@ def test_the_archive_holds_the_checks_and_its_reports_say_them(
     [screened] = Screening(tmp_path / "binary", CPU).screen([film_paths[0].read_bytes()])
     assert isinstance(screened.quality, Quality)
     assert 0 < screened.quality.in_distribution <= 1
+    known = Metadata.read(tmp_path / "binary").reference["in_distribution"]  # what served films are compared with
+    assert sum(known) == record["films"]["validation"]
+    apart = np.cumsum(known) / sum(known) - np.arange(1, 51) / 50
+    assert np.abs(apart).max() < 2 / sum(known)  # p-values are uniform, in steps of a film
     card = model_card(tmp_path / "store")
     share = record["test"]["found"]["inverted"]
     assert f"| inverted | {share['films']} | {100 * share['share']:.1f}% | {share['area']:.3f} |" in card

@@ -16,6 +16,7 @@ from handlers.decoding.dicom import modality_of, size_of
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.histograms import (
     BRIGHTNESS,
+    IN_DISTRIBUTION,
     LOGITS,
     MODALITIES,
     MODALITY,
@@ -42,7 +43,11 @@ class Reference(NamedTuple):
 
 
 def reference_of(
-    paths: Sequence[Path], pixels: NDArray[np.uint8], scored: Scored, patients: NDArray[np.str_]
+    paths: Sequence[Path],
+    pixels: NDArray[np.uint8],
+    scored: Scored,
+    patients: NDArray[np.str_],
+    likeness: NDArray[np.float64] | None = None,
 ) -> Reference:
     """What is known of films.
 
@@ -51,6 +56,7 @@ def reference_of(
         pixels: [N, S, S].
         scored: what the cascade makes of them.
         patients: [N], whose they are.
+        likeness: [N], their ``in_distribution``, where the run has the checks that say it.
     """
     shapes, modalities = zip(*(_header(path) for path in paths), strict=True)
     diseases = scored.ways["ungated"][scored.routed]
@@ -59,6 +65,7 @@ def reference_of(
         **{name: of.tolist() for name, of in zip(FINDINGS, diseases.T, strict=True)},
         BRIGHTNESS: [float(film.mean()) / 255.0 for film in pixels],
         SIZE: [sqrt(rows * columns) for rows, columns in shapes],
+        **({} if likeness is None else {IN_DISTRIBUTION: likeness.tolist()}),
     }
     histograms = {name: histogram(name, of) for name, of in values.items()}
     values[MODALITY] = [float(MODALITIES.index(name)) for name in modalities]

@@ -29,8 +29,9 @@ CHECKS = {
 
 def quality_of_run(
     checkpoint: Path, films: Films, pixels: NDArray[np.uint8]
-) -> tuple[bytes, dict[str, Any]] | tuple[None, None]:
-    """The file that an archive holds of the checks, and what an evaluation says of them; nothing with too few films.
+) -> tuple[bytes, dict[str, Any], NDArray[np.float64]] | tuple[None, None, None]:
+    """The file that an archive holds of the checks, what an evaluation says of them, and ``in_distribution`` [V] of the
+    validation films; nothing with too few films.
 
     Args:
         checkpoint: of stage 1.
@@ -42,9 +43,10 @@ def quality_of_run(
     features = FilmFeatures(checkpoint, vit, pixels, Path(DataConfig(**config["data"]).cache))
     fitted = fit_quality(features, films.rows("train"), films.rows("validation"))
     if fitted is None:
-        return None, None
+        return None, None, None
     reader, file, record = fitted
-    return file, {**record, "bytes": len(file), "test": measure(reader, features, films.rows("test"))}
+    likeness = reader.in_distribution(reader.scores(features.plain(films.rows("validation"))).distance)
+    return file, {**record, "bytes": len(file), "test": measure(reader, features, films.rows("test"))}, likeness
 
 
 def measure(reader: QualityReader, films: FilmFeatures, rows: NDArray[np.int64], seed: int = 0) -> dict[str, Any]:

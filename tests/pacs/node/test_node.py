@@ -22,7 +22,7 @@ NewFilm = Callable[..., Dataset]
 @pytest.fixture(scope="module")
 def committing() -> Iterator[Archive]:
     """A PACS that offers storage commitment."""
-    one = Archive("KEEPER", free_ports(1)[0], commits=True).open()
+    one = Archive("COMMITS", free_ports(1)[0], commits=True).open()
     yield one
     one.close()
 
