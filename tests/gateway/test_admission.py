@@ -11,7 +11,8 @@ import pytest
 
 from gateway.admission import Admission, Slots
 from gateway.problems import Problem
-from tests.gateway.conftest import Gateway, StandIn, StartGateway, answer_on, content, report_of
+from tests.gateway.conftest import Gateway, StartGateway, answer_on
+from tests.gateway.stand_in import StandIn, content, report_of
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.body import Form
 from gateway.problems import Problem
-from tests.gateway.conftest import Gateway, StandIn, answer_on, content, report_of
+from tests.gateway.conftest import Gateway, answer_on
+from tests.gateway.stand_in import StandIn, content, report_of
 
 FORM = {"Content-Type": "multipart/form-data; boundary=edge"}
 

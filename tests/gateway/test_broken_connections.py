@@ -9,7 +9,7 @@ import pytest
 
 from gateway.upstream import NotServed, Unreachable, Upstream
 from handlers.report import Refusal, Report
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from tests.gateway.torchserve_stub import Cut, Stub, started, through
 
 REPORT = report_of(0.75)

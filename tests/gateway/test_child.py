@@ -18,7 +18,7 @@ from benchmarks.arms.torchserve import configure
 from gateway import supervisor as module
 from gateway.supervisor import State, Supervisor
 from gateway.upstream import Upstream
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from tests.gateway.torchserve_stub import lost
 from tests.workflows.fake_java import JVM, make_java
 from workflows import jvm, store, torchserve

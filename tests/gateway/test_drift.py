@@ -13,7 +13,8 @@ import yaml
 from gateway.drift import Change, compare, largest_distance, stability_index
 from handlers.findings import FINDING, LABELS
 from handlers.histograms import BRIGHTNESS, MODALITY, SIZE, histogram
-from tests.gateway.conftest import Gateway, StandIn, StartGateway
+from tests.gateway.conftest import Gateway, StartGateway
+from tests.gateway.stand_in import StandIn
 from workflows import jvm
 from workflows.sums import sha256_of, write_sums
 

@@ -16,7 +16,8 @@ from gateway.feedback import Feedback
 from gateway.keys import KEYS_FILE, make
 from gateway.records import RecordsFault
 from handlers.findings import FINDINGS, LABELS
-from tests.gateway.conftest import PATIENCE, REPORT_ID, Gateway, StandIn, StartGateway
+from tests.gateway.conftest import Gateway, StartGateway
+from tests.gateway.stand_in import PATIENCE, REPORT_ID, StandIn
 from tests.small_disk import SmallDisk
 
 AGREED = {"findings": {"Finding": True, "Mass": False}}

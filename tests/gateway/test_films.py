@@ -14,7 +14,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from handlers.decoding.image import read_film
-from tests.gateway.conftest import PATIENCE, Gateway
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import PATIENCE
 
 
 def show(gateway: Gateway, film: bytes, **request) -> httpx.Response:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.gateway.conftest import StandIn
+from tests.gateway.stand_in import StandIn
 from tests.small_disk import ROOT, SmallDisk
 
 ANSWER = """

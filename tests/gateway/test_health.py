@@ -12,7 +12,8 @@ from gateway.routes.openapi import REASONS
 from handlers.report import ModelVersions
 from pacs.film_queue import FilmQueue
 from pacs.metrics import Metrics
-from tests.gateway.conftest import PATIENCE, Gateway, StandIn, StartGateway, content, report_of
+from tests.gateway.conftest import Gateway, StartGateway
+from tests.gateway.stand_in import PATIENCE, StandIn, content, report_of
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "gateway" / "dashboard.json").read_text())

@@ -14,7 +14,8 @@ import uvicorn
 
 from benchmarks.arms.reserved_ports import free_ports
 from gateway.listener import Protocol
-from tests.gateway.conftest import PATIENCE, Gateway, StandIn, answer_on
+from tests.gateway.conftest import Gateway, answer_on
+from tests.gateway.stand_in import PATIENCE, StandIn
 
 CHUNKED = "Transfer-Encoding: chunked"
 

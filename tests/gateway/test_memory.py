@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.gateway.conftest import Gateway, StandIn
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import StandIn
 
 SIZES = (200, 60_000, 400_000, 3_000_000, 8_000_000, 20_000_000, 30_000_000, 45_000_000)
 """Bytes."""

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.settings import parse_settings
 from handlers.report import Report
-from tests.gateway.conftest import ROOT, Gateway, StandIn, quality_of
+from tests.gateway.conftest import ROOT, Gateway
+from tests.gateway.stand_in import StandIn, quality_of
 
 METRIC = "cxr_gateway_quality_total"
 

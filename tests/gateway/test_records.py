@@ -19,7 +19,8 @@ from gateway.kept_films import KeptFilms
 from gateway.records import Records, RecordsFault
 from handlers.decoding.image import read_film
 from handlers.report import FilmFacts
-from tests.gateway.conftest import Gateway, StandIn, StartGateway, report_of
+from tests.gateway.conftest import Gateway, StartGateway
+from tests.gateway.stand_in import StandIn, report_of
 
 HEALTHY = Feedback(findings={"Finding": False})
 

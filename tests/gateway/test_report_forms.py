@@ -12,7 +12,8 @@ from gateway.problems import Problem
 from gateway.report_forms import ReportForms, form_asked
 from pacs.film_attributes import NOT_FOR_DIAGNOSIS
 from pacs.structured_report import NOT_ROUTED
-from tests.gateway.conftest import Gateway, StandIn
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import StandIn
 
 FILM = Path(str(get_testdata_file("RG1_UNCR.dcm", download=False))).read_bytes()
 """A real one; the stand-in skips all such."""

@@ -13,7 +13,8 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from gateway.keys import KEYS_FILE, make, revoke
 from handlers.report import Report
-from tests.gateway.conftest import Gateway, StandIn, content, report_of
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import StandIn, content, report_of
 
 HEX = re.compile(r"[0-9a-f]{32}")
 

@@ -18,7 +18,8 @@ from gateway.app import create_app
 from gateway.keys import KEYS_FILE, make
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
-from tests.gateway.conftest import Gateway, Log, StandIn
+from tests.gateway.conftest import Gateway, Log
+from tests.gateway.stand_in import StandIn
 
 WITHOUT_MODELS = {"/v1/films": 400, "/v1/reports/{id}/feedback": 415, "/v1/drift": 404}
 """The routes that answer while the models do not, and how each answers an empty request."""

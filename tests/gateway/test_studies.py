@@ -11,7 +11,8 @@ from gateway.routes.studies import FilmLine, StudyLine
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Report, Score
 from handlers.study import Study, summed_up
-from tests.gateway.conftest import PATIENCE, Gateway, StandIn
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import PATIENCE, StandIn
 
 
 def form_of(films: Iterable[bytes]) -> list[tuple[str, tuple[str, bytes]]]:

@@ -16,7 +16,7 @@ from gateway import supervisor as module
 from gateway.supervisor import State, Supervisor
 from gateway.upstream import Upstream
 from handlers.report import Refusal
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from tests.gateway.torchserve_stub import Stub, server_of, started, through
 from workflows.active import Active
 from workflows.server import ServerError

@@ -16,7 +16,7 @@ import pytest
 from gateway import upstream as module
 from gateway.upstream import NotServed, Unreachable, Upstream
 from handlers.report import Refusal, Report
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from tests.gateway.torchserve_stub import REFUSED_TOKEN, Stub, started, through
 from workflows.server import KEY_FILE
 

@@ -16,7 +16,7 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter
 
 from gateway.upstream import Upstream
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from workflows import jvm
 from workflows.server import KEY_FILE, Server
 

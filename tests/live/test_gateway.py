@@ -10,7 +10,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from handlers.report import Report
-from tests.gateway.conftest import Gateway, content
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import content
 from tests.html_page import Page
 from tests.live.mutants import as_radiograph, saved
 from training.evaluation.model_card import model_card_html

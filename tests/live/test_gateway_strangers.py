@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from gateway.keys import KEYS_FILE, make, revoke
-from tests.gateway.conftest import PATIENCE, Gateway, answer_on
+from tests.gateway.conftest import Gateway, answer_on
+from tests.gateway.stand_in import PATIENCE
 from tests.live.clients import in_turn, is_report_of, read_alone
 from tests.live.footprint import processes
 from tests.live.test_strangers import workflows_of

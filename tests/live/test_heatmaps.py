@@ -14,7 +14,8 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.explain import relevance
 from handlers.networks.vit import Vit
-from tests.gateway.conftest import Gateway, content
+from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import content
 from workflows.register import predict
 from workflows.server import Server
 

@@ -12,7 +12,7 @@ from pacs.film_queue import QUEUE_FILE, Film, FilmQueue, State
 from pacs.reception import FULL, GB, TAKEN, Reception
 from pacs.retention import DAY, REMEMBERED, Retention
 from pacs.settings import Peer, Settings
-from tests.gateway.conftest import report_of
+from tests.gateway.stand_in import report_of
 from tests.handlers.dicom_files import written
 
 NewFilm = Callable[..., Dataset]
