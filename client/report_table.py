@@ -5,8 +5,8 @@ from rich.table import Table
 
 from handlers.report import Refusal, Report, Score
 
-BAR = 20
-"""Width of a probability of 1.0, in characters."""
+BAR = 9
+"""Width of a probability of 1.0, in characters: with it a table fits into a terminal's 80."""
 
 
 def print_answer(film: str, answer: Report | Refusal) -> None:
@@ -16,16 +16,15 @@ def print_answer(film: str, answer: Report | Refusal) -> None:
         console.print(f"[bold]{film}[/]: refused, {answer.error.type}: {answer.error.message}\n", highlight=False)
         return
     table = Table(title=f"{film}", title_justify="left", title_style="bold")
-    columns = ("finding", "probability", "", "threshold", "present", *(["call"] if answer.finding.call else []))
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("probability", "threshold") else "left")
+    for column in ("finding", "probability", "threshold", "present", *(["call"] if answer.finding.call else [])):
+        table.add_column(column, justify="right" if column == "threshold" else "left", no_wrap=True)
     table.add_row(*_row("any finding (stage 1)", answer.finding))
     table.add_section()
     if answer.routed:
         for name, score in sorted(answer.diseases.items(), key=lambda item: -item[1].probability):
             table.add_row(*_row(name.replace("_", " "), score))
     else:
-        table.add_row("14 diseases (stage 2)", "skipped", "below the gate")
+        table.add_row("14 diseases (stage 2)", "below the gate")
     console.print(table)
     if answer.quality and (right := answer.quality.corrected):
         done = [f"turned back from {right.turned} degrees"] if right.turned != "upright" else []
@@ -46,4 +45,4 @@ def _row(name: str, score: Score) -> tuple[str, ...]:
     bar = "█" * round(score.probability * BAR)
     present = "[bold]yes[/]" if score.present else "no"
     call = (score.call,) if score.call else ()
-    return name, f"{score.probability:.3f}", bar, f"{score.threshold:.3f}", present, *call
+    return name, f"{score.probability:.3f} {bar}", f"{score.threshold:.3f}", present, *call

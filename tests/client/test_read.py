@@ -37,7 +37,7 @@ def test_tables_by_default(service: GatewayStub, films, capsys) -> None:
     printed = capsys.readouterr().out
     assert printed.count("any finding (stage 1)") == 2
     assert "Pleural Thickening" in printed
-    assert "skipped" in printed
+    assert "below the gate" in printed
     assert "not a medical device" in printed
     assert "Trained on synthetic films" in printed
 
@@ -57,7 +57,11 @@ def test_what_is_the_matter_with_a_film_is_said_under_its_table(capsys: pytest.C
     print_answer("film.png", report_of(0.25).model_copy(update={"finding": finding, "quality": quality}))
     printed = capsys.readouterr().out
     assert "read turned back from 90 degrees and inverted back\nwarning: left and right look exchanged\n" in printed
-    assert "│ uncertain" in printed
+    assert "│ any finding (stage 1) │ 0.250 ██       │     0.500 │ no      │ uncertain │\n" in printed
+    routed = report_of(0.75).model_copy(update={"finding": Score.at(0.75, 0.5).model_copy(update={"call": "present"})})
+    print_answer("film.png", routed)
+    tables = [line for line in (printed + capsys.readouterr().out).splitlines() if line[:1] in "┏┃┡│├└"]
+    assert max(map(len, tables)) <= 80  # a terminal's usual width
     print_answer("film.png", report_of(0.25))
     printed = capsys.readouterr().out
     assert "warning" not in printed

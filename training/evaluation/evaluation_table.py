@@ -144,7 +144,8 @@ def _print_calls(console: Console, rows: list[dict[str, Any]]) -> None:
         kinds = (interval(of[kind], 2) for kind in ("with_finding", "without_finding"))
         shares = (number(of[kind]["value"]) for kind in ("covered", "uncertain"))
         table.add_row(name, *map(number, limits), *kinds, *shares)
-    console.print(table)
+    if row["coverage"]:
+        console.print(table)
     if row["uncertain"]:
         few = f"fewer than {row['fewest']} validation patients with it, or without"
         console.print(f"Always called uncertain, {few}: {', '.join(row['uncertain'])}")
