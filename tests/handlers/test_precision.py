@@ -127,8 +127,7 @@ def test_what_is_served_is_what_the_chosen_precision_says_offline(
     gain: float, chosen: str, machine: Machine, archives: dict[str, Path], run: Path, film_paths: list[Path]
 ) -> None:
     machine(True, gain)
-    evaluation = json.loads((run / "evaluation.json").read_text())
-    cascade = Cascade.model_validate({name: evaluation[name] for name in Cascade.model_fields})
+    cascade = Cascade.of_evaluation(json.loads((run / "evaluation.json").read_text()))
     screening, naming = Screening(archives["binary"], CPU), Naming(archives["disease"], CPU)
     films = [path.read_bytes() for path in film_paths[:24]]
     pixels = np.stack([to_pixels(read_film(film), 32) for film in films])

@@ -17,6 +17,7 @@ from gateway import background
 from gateway.settings import parse_settings
 from handlers.report import Report, parse_answer
 from tests.gateway.conftest import Gateway
+from tests.gateway.stand_in import content
 from workflows import register
 from workflows.register import predict
 from workflows.server import KEY_FILE as KEYS
@@ -49,7 +50,7 @@ def test_the_demo_reads_three_films_and_says_how_to_go_on(user: Path, capsys: py
 def test_the_curl_line_of_the_demo_works_as_printed(user: Path, server: Server) -> None:
     film = demo_films()[0][1]
     answer = subprocess.run(["bash", "-c", curl_line(film)], capture_output=True, check=True).stdout
-    assert parse_answer(answer) == predict(server, film.read_bytes())
+    assert parse_answer(json.dumps(content(answer))) == predict(server, film.read_bytes())
 
 
 def test_json_is_a_line_a_film_with_the_report_that_the_workflow_gives(user: Path, server: Server, film_paths, capsys):
@@ -57,7 +58,7 @@ def test_json_is_a_line_a_film_with_the_report_that_the_workflow_gives(user: Pat
     assert cxr.run(["read", "--json", *films]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.pop("film") for line in lines] == films
-    reports = [parse_answer(json.dumps(line)) for line in lines]
+    reports = [parse_answer(json.dumps(content(json.dumps(line)))) for line in lines]
     assert reports == [predict(server, film.read_bytes()) for film in film_paths[:12]]
 
 

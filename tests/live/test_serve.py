@@ -18,6 +18,7 @@ from benchmarks.arms.torchserve import configure
 from gateway import background
 from gateway.settings import Settings
 from handlers.report import parse_answer
+from tests.gateway.stand_in import content
 from training.archive import archive
 from workflows import torchserve
 from workflows.register import predict
@@ -69,7 +70,7 @@ def test_make_serve_says_where_films_go_and_make_stop_leaves_nothing(settings: S
     headers = {"Authorization": f"Bearer {key.read_text().strip()}"}
     answer = httpx.post(f"{url}/v1/reports", content=film, headers=headers, timeout=60)
     assert answer.status_code == 200
-    assert parse_answer(answer.content) == predict(server, film)
+    assert parse_answer(json.dumps(content(answer))) == predict(server, film)
     gateway = background.running(server)
     assert gateway is not None
     assert {one.laddr.ip for one in gateway.net_connections() if one.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
