@@ -23,6 +23,7 @@ from handlers.report import FilmFacts
 from training import evaluate as command
 from training.archive import archive, metadata_of
 from training.evaluate import both_logits, labelled
+from training.evaluation.adjudicated import read_labels
 from training.evaluation.metrics import Scored
 from training.evaluation.reference import design_effect, recalibrated, reference_of
 from training.predict import films_of
@@ -122,6 +123,18 @@ def test_a_table_of_feedback_is_scored_without_a_data_folder(
     assert "Ignored" not in capsys.readouterr().out
     with pytest.raises(DataError, match=r"--predictions needs --data, .*, or --labels"):
         command.main(["--predictions", str(path)])
+
+
+def test_feedback_that_says_nothing_of_a_film_is_of_one_that_nobody_could_read(
+    store: Path, read_films, tmp_path: Path
+) -> None:
+    number = len(read_films[0].patients)
+    silent = {name: ["", *["NO"] * (number - 1)] for name in ("Abnormal", *FINDINGS)}
+    path = exported(tmp_path / "feedback.csv", store, read_films, **silent)
+    with pytest.raises(DataError, match=r"feedback.csv row 2 \(0{32}\): it is readable, and nothing is said of it"):
+        read_labels(path)
+    exported(path, store, read_films, **silent, readable=["NO", *["YES"] * (number - 1)])
+    assert (read_labels(path).targets.to_numpy()[0] == -1).all()
 
 
 def test_a_store_is_refitted_to_feedback_as_to_the_films_themselves(

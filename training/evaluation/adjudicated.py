@@ -20,6 +20,8 @@ from workflows.files.text_files import DataError
 
 IMAGE, READER, ABNORMAL = "Image ID", "Reader ID", "Abnormal"
 DESCRIPTION = {IMAGE, READER, "Patient ID"}
+READABLE = "readable"
+"""A column of readers' feedback alone: NO where a reader could not read the film, who then says nothing of it."""
 ANSWERS = {"YES": 1, "NO": 0, "1": 1, "0": 0}
 """The table of single readers has 1 and 0 under ``Abnormal``, and YES and NO under the findings."""
 OURS = ("Image Index", "prob_", "key", "given", "readable", "pair", "models", "routed", "corrected", "remark")
@@ -45,16 +47,26 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """One row a film: ``Image ID``, ``Abnormal`` and the findings, YES, NO or nothing, where nobody said.
+    """One row a film: ``Image ID``, ``Abnormal`` and the findings, YES or NO; in readers' feedback also nothing, where
+    nobody said.
 
     Raises:
-        DataError: no ``Image ID``, no column to score, a cell of another kind, or a film listed twice.
+        DataError: no ``Image ID``, no column to score, a cell of another kind, feedback that says nothing of a film
+            that could be read, or a film listed twice.
         FileNotFoundError: no such file.
     """
     table = read_film_table(path, IMAGE)
     table[IMAGE] = film_names(table[IMAGE])
     refuse_twice(path, table[IMAGE])
-    return _labels(path, table, ANSWERS | {"": UNLABELLED})
+    if READABLE not in table.columns:
+        return _labels(path, table, ANSWERS)
+    labels = _labels(path, table, ANSWERS | {"": UNLABELLED})
+    silent = (labels.targets.to_numpy() == UNLABELLED).all(axis=1)
+    cut = table[silent & (_answers(path, table, READABLE, ANSWERS) == 1)]
+    if len(cut):
+        first = cut.iloc[0]
+        raise DataError(f"{path} row {first.name} ({first[IMAGE]}): it is readable, and nothing is said of it")
+    return labels
 
 
 def read_readers(path: Path) -> dict[str, Labels]:
