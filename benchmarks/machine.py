@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import torch
 
-from handlers.networks.precision import Bfloat16Effect, Precision, choose
+from handlers.bfloat16_effect import Bfloat16Effect, Precision
+from handlers.networks.precision import choose
 from handlers.networks.vit import serving_device
 
 PEERS_PYTHON = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers.bfloat16_effect import Precision
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
-from handlers.networks.precision import Precision
 from handlers.networks.vit import PREPROCESSOR_FILE, Vit
 from training.fit.config import ModelConfig, SizesConfig
 from training.fit.model import build_model, save_checkpoint

@@ -5,15 +5,11 @@ import threading
 from collections.abc import Callable
 
 from pacs.film_files import remove_objects
-from pacs.film_queue import Film, FilmQueue, State
+from pacs.film_queue import LOOK, Film, FilmQueue, State
 from pacs.settings import Settings
 
 AT_ONCE = 32
 """Films whose objects go over one association."""
-FAILURES = 8
-"""Of one film, after which it is stuck."""
-LOOK = 1.0
-"""Seconds between two looks at the queue while nothing is due."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +42,8 @@ class Delivery:
         if not failure:
             self._queue.was_delivered(film)
             remove_objects(self._folder, film.sop_uid)
-        elif film.failures + 1 < FAILURES:
-            self._queue.become(film, State.READ, failure, min(2.0**film.failures, self._longest))
         else:
-            self._queue.become(film, State.STUCK, failure)
+            self._queue.try_again(film, State.READ, failure, self._longest)
 
     def _run(self, name: str, store: Store) -> None:
         pause = 1.0
@@ -70,16 +64,7 @@ class Delivery:
                     exc_info=None if isinstance(fault, Away) else fault,
                     extra={"event": "away" if isinstance(fault, Away) else "delivery_hindered", "ae": name},
                 )
-                self._put_back(films, str(fault) if isinstance(fault, Away) else type(fault).__name__)
+                reason = str(fault) if isinstance(fault, Away) else type(fault).__name__
+                self._queue.put_back(films, reason, self._stopped)
                 self._stopped.wait(pause)
                 pause = min(pause * 2, self._longest)
-
-    def _put_back(self, films: list[Film], reason: str) -> None:
-        """Whatever hinders that, too: a film that stayed ``delivering`` would wait for the next start."""
-        while films and not self._stopped.is_set():
-            try:
-                return self._queue.put_back(films, reason)
-            except Exception as fault:
-                logger.warning("the queue is hindered", exc_info=fault, extra={"event": "queue_hindered"})
-                self._stopped.wait(LOOK)
-        return None

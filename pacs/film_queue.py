@@ -5,6 +5,7 @@ UID: it is here once, however often it comes. What a killed node was doing with 
 its report and its objects have the same UIDs, so that nothing is there twice.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,13 @@ from handlers.study import Study
 from pacs.queue_tables import QueueError, opened
 
 QUEUE_FILE = "queue.db"
+LOOK = 1.0
+"""Seconds between two looks at the queue while nothing is due."""
+FAILURES = 8
+"""Of one film in a row, after which it is stuck."""
 _FILM = "id, sop_uid, study_uid, source, destination, state, reason, failures, received, digest"
+
+logger = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -185,13 +192,32 @@ class FilmQueue:
         for row in rows:
             self._tell(row)
 
+    def try_again(self, film: Film, state: State, reason: str, longest: float) -> None:
+        """A failure more: due again after a pause of twice the last one, ``longest`` seconds at most; or stuck."""
+        if film.failures + 1 < FAILURES:
+            self.become(film, state, reason, min(2.0**film.failures, longest))
+        else:
+            self.become(film, State.STUCK, reason)
+
     def was_delivered(self, film: Film) -> None:
         """Its objects may go."""
         self.become(film, State.DELIVERED)
         self._do("UPDATE films SET object_bytes=0 WHERE id=?", film.id)
 
-    def put_back(self, films: Iterable[Film], reason: str) -> None:
-        """Those that are still in hand, through no fault of theirs; who claims them waits before it claims others."""
+    def put_back(self, films: Sequence[Film], reason: str, stopped: threading.Event) -> None:
+        """Those that are still in hand, through no fault of theirs; who claims them waits before it claims others.
+
+        Tried until it is done, whatever hinders it: a film that stayed in hand would wait for the next start.
+        """
+        while films and not stopped.is_set():
+            try:
+                return self._put_back(films, reason)
+            except Exception as fault:
+                logger.warning("the queue is hindered", exc_info=fault, extra={"event": "queue_hindered"})
+                stopped.wait(LOOK)
+        return None
+
+    def _put_back(self, films: Sequence[Film], reason: str) -> None:
         for film in films:
             for doing, before in IN_HAND:
                 self._do(

@@ -11,7 +11,7 @@ from handlers.refusals import RefusedFilm
 from handlers.report import Report
 from pacs.film_attributes import NotReportable
 from pacs.film_files import film_file, objects_folder
-from pacs.film_queue import Film, FilmQueue, State
+from pacs.film_queue import LOOK, Film, FilmQueue, State
 from pacs.secondary_capture import secondary_captures
 from pacs.settings import Settings
 from pacs.structured_report import structured_report
@@ -22,10 +22,6 @@ READERS = 8
 """Films at once: half a batch of a node of the workflow, and a share of the gateway's 32."""
 SILENCE = 120.0
 """Seconds for which the client waits for a gateway that answers no film, before the film is queued again."""
-FAILURES = 8
-"""Of one film, after which it is stuck."""
-LOOK = 1.0
-"""Seconds between two looks at the queue while nothing is due."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,19 +56,10 @@ class Reading:
                 return  # the next start reads it
             except Exception as fault:  # a full disk, say: whatever it is, it must not end this thread
                 logger.warning("reading is hindered", exc_info=fault, extra={"event": "reading_hindered"})
-                self._put_back(film, str(fault) if isinstance(fault, ServerError) else type(fault).__name__)
+                reason = str(fault) if isinstance(fault, ServerError) else type(fault).__name__
+                self._queue.put_back([film] if film else [], reason, self._stopped)
                 self._stopped.wait(pause)
                 pause = min(pause * 2, self._longest)
-
-    def _put_back(self, film: Film | None, reason: str) -> None:
-        """Whatever hinders that, too: a film that stayed ``reading`` would wait for the next start."""
-        while film and not self._stopped.is_set():
-            try:
-                return self._queue.put_back([film], reason)
-            except Exception as fault:
-                logger.warning("the queue is hindered", exc_info=fault, extra={"event": "queue_hindered"})
-                self._stopped.wait(LOOK)
-        return None
 
     def _read(self, film: Film) -> None:
         """Raises ServerError where the service is away, full for long, or refuses the key; Stopped at the end."""
@@ -84,10 +71,8 @@ class Reading:
         reason = f"{answer.error.type}: {answer.error.message}"
         if answer.error.type not in NO_REPORT:
             self._queue.become(film, State.REFUSED, reason)
-        elif film.failures + 1 < FAILURES:
-            self._queue.become(film, State.RECEIVED, reason, min(2.0**film.failures, self._longest))
         else:
-            self._queue.become(film, State.STUCK, reason)
+            self._queue.try_again(film, State.RECEIVED, reason, self._longest)
 
     def _keep(self, film: Film, path: Path, report: Report) -> None:
         """The report's objects, on the disk before the queue says so."""

@@ -3,8 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from handlers.bfloat16_effect import Wanted
 from handlers.findings import STAGE_LABELS
-from handlers.networks.precision import Wanted
 from training.archive import archive
 
 

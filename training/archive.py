@@ -19,10 +19,10 @@ from typing import Any, get_args
 import yaml
 
 import handlers
+from handlers.bfloat16_effect import Wanted
 from handlers.findings import STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.network import encoder_sha256
-from handlers.networks.precision import Wanted
 from handlers.networks.vit import PREPROCESSOR_FILE
 from handlers.quality import QUALITY_FILE
 from training.evaluation.conformal import ERROR, ERRORS

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS
 from handlers.metadata import Metadata
-from handlers.networks.precision import Bfloat16Effect
 from handlers.quality import QUALITY_FILE
 from training.archive import pack_model
 from training.data.films import Films, locate, read_table

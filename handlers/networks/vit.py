@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
+from handlers.bfloat16_effect import Precision
 from handlers.networks.network import load_network
 from handlers.networks.onednn import compute_by_onednn, compute_in_bfloat16
-from handlers.networks.precision import Precision, is_native
+from handlers.networks.precision import is_native
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS, LABELS
 from handlers.message import pack, unpack
 from handlers.networks import precision
 from handlers.networks.onednn import Bfloat16Linear, RoundedLinear, compute_in_bfloat16
-from handlers.networks.precision import Bfloat16Effect, choose, is_native, speed_gain
+from handlers.networks.precision import choose, is_native, speed_gain
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Report, parse_answer

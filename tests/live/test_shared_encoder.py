@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.message import Screened, pack
 from handlers.metadata import Metadata
 from handlers.networks.explain import relevance
-from handlers.networks.precision import Bfloat16Effect, is_native
+from handlers.networks.precision import is_native
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal, Report

@@ -10,10 +10,10 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata
-from handlers.networks.precision import Bfloat16Effect
 from training.archive import archive
 from training.data.labels import parse_finding_labels
 from training.evaluate import evaluate

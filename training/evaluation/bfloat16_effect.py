@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.calibration import Logits
 from handlers.cascade import Cascade, Scores
 from handlers.findings import LABELS
-from handlers.networks.precision import Bfloat16Effect
 from training.evaluation.fit_cascade import Labelled
 from training.evaluation.metrics import auc, mean_auc
 

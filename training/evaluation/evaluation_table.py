@@ -5,8 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from handlers.bfloat16_effect import Bfloat16Effect
 from handlers.findings import FINDINGS
-from handlers.networks.precision import Bfloat16Effect
 from training.evaluation.conformal import ERROR
 from training.evaluation.formats import change, empty_table, interval, number
 from training.evaluation.metrics import BINS, MIN_COUNT, class_mean
