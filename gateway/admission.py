@@ -20,12 +20,13 @@ class Slots:
         max_wait: seconds that a film waits for a slot.
 
     Attributes:
+        number: films that may have a slot.
         in_flight: films that have a slot.
         waiting: films that wait for one.
     """
 
     def __init__(self, number: int, max_wait: float) -> None:
-        self.max_wait = max_wait
+        self.number, self.max_wait = number, max_wait
         self.in_flight = 0
         self.waiting = 0
         self._reading: set[asyncio.Task[Any]] = set()  # asyncio itself keeps no task alive

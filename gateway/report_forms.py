@@ -5,7 +5,6 @@ that a gateway without a PACS can do without.
 """
 
 import asyncio
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from gateway.problems import Problem
 from handlers.decoding.containers import is_dicom
 from handlers.decoding.process_pool import ProcessPool
+from handlers.processors import processors
 from handlers.refusals import RefusedFilm
 from handlers.report import Refusal, Report
 
@@ -74,7 +74,7 @@ class ReportForms:
     """Makes answers side by side, as many at once as there are processors, up to four; more wait."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "report forms")  # each waits for its process
+        self._threads = ThreadPoolExecutor(min(4, processors()), "report forms")  # each waits for its process
         self._processes = ProcessPool("pacs.forms:form_of", CPU_SECONDS)
 
     def check(self, form: str, film: bytes) -> None:

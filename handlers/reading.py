@@ -1,7 +1,6 @@
 """The steps of a reading: decode, stage 1, gate; then stage 2, report. Plain classes, no server in them."""
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,6 +21,7 @@ from handlers.metadata import Metadata
 from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.networks.precision import choose
 from handlers.networks.vit import Vit, give_way
+from handlers.processors import processors
 from handlers.quality import QualityReader, put_right
 from handlers.refusals import CODES, RefusedFilm
 from handlers.report import Correction, FilmFacts, ModelVersions, Quality, Refusal, Report
@@ -66,7 +66,7 @@ class Decoding(Generic[Picture]):
 
     def __init__(self, decode: Callable[[bytes], Picture | Refusal]) -> None:
         self._decode = decode
-        self._at_once = os.cpu_count() or 1
+        self._at_once = processors()
         self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode", give_way)
 
     def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:

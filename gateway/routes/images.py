@@ -1,6 +1,5 @@
 """``POST /v1/films``: one film in, its picture out, as the models get it."""
 
-import os
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from gateway.body import read_options, receive_film
 from gateway.render_pool import RenderPool
 from gateway.routes import openapi
 from gateway.settings import Settings
+from handlers.processors import processors
 
 PICTURE: dict[str, Any] = {
     "description": "8-bit grey PNG at the film's full resolution, windowed, dense structures bright.",
@@ -28,7 +28,7 @@ class Images:
     """
 
     def __init__(self, settings: Settings) -> None:
-        processes = min(4, os.cpu_count() or 1)
+        processes = min(4, processors())
         self._settings = settings
         self._slots = Slots(processes, settings.max_wait)
         self._renderers = RenderPool(processes)

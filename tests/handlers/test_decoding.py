@@ -1,5 +1,6 @@
 """A batch's films are decoded side by side, and one that is slow or breaks its decoder holds up no other."""
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handlers import reading
+from handlers.processors import processors
 from handlers.reading import Decoding
 from handlers.report import Refusal
 
@@ -45,8 +47,19 @@ def read(answers: list[NDArray[np.uint8] | Refusal]) -> list[int | str]:
 
 def test_every_film_gets_its_own_pixels(films: Films) -> None:
     assert read(Decoding(films.decode).decode([bytes([number]) for number in range(100)])) == list(range(100))
-    assert 1 <= films.most <= (reading.os.cpu_count() or 1)
+    assert 1 <= films.most <= processors()
     assert Decoding(films.decode).decode([]) == []
+
+
+def test_a_container_s_share_of_the_processors_bounds_what_runs_side_by_side(
+    films: Films, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert read(Decoding(films.decode).decode([bytes([number]) for number in range(20)])) == list(range(20))
+    assert films.most == 1
+    for told in ("", "0", "4,2", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        assert processors() == os.cpu_count()
 
 
 def test_a_film_past_its_time_is_refused_and_the_others_are_read(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
