@@ -93,8 +93,8 @@ class Metrics:
         in_flight.set_function(lambda: admission.in_flight)
         waiting = Gauge("cxr_gateway_waiting", "Films that wait for a slot", registry=self.registry)
         waiting.set_function(lambda: admission.waiting)
-        places = Gauge("cxr_gateway_places", "Films that TorchServe may have at once", registry=self.registry)
-        places.set(admission.number)
+        slots = Gauge("cxr_gateway_slots", "Films that TorchServe may have at once", registry=self.registry)
+        slots.set(admission.number)
         ProcessCollector(registry=self.registry)
 
     def show_models(self, models: Callable[[], ModelVersions | None]) -> None:

@@ -34,9 +34,9 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 @pytest.mark.parametrize(
     "query", [MADE["seriesQuery"] + MADE["metricsQuery"], TRIGGER["metadata"]["query"]], ids=["adapter", "keda"]
 )
-def test_replicas_follow_the_films_per_place_by_metrics_that_exist(query: str, metrics: set[str]) -> None:
+def test_replicas_follow_the_films_per_slot_by_metrics_that_exist(query: str, metrics: set[str]) -> None:
     named = set(re.findall(r"\bcxr_\w+", query))
-    assert named == {"cxr_gateway_in_flight", "cxr_gateway_waiting", "cxr_gateway_places"}
+    assert named == {"cxr_gateway_in_flight", "cxr_gateway_waiting", "cxr_gateway_slots"}
     assert named <= metrics
 
 

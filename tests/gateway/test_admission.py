@@ -43,7 +43,7 @@ def test_no_more_films_reach_torchserve_than_may_be_in_flight_and_those_that_wai
     assert (state["in_flight"], state["waiting"], len(torchserve.films)) == (2, 2, 2)
     assert narrow.metric("cxr_gateway_in_flight") == 2
     assert narrow.metric("cxr_gateway_waiting") == 2
-    assert narrow.metric("cxr_gateway_places") == 2
+    assert narrow.metric("cxr_gateway_slots") == 2
     torchserve.release()
     assert [content(film.result()) for film in films] == [report_of(one).model_dump() for one in (0.1, 0.2, 0.6, 0.7)]
     assert is_empty(narrow)
