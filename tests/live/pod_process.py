@@ -94,7 +94,8 @@ class PodProcess:
         with self.log.open("wb") as log:
             self._unshare = subprocess.Popen(
                 [*alone, *(f"{name}={value}" for name, value in told.items()), *command],
-                env={**os.environ, **script},
+                # Within the new root, programs are where Debian has them, whatever this environment says.
+                env={**os.environ, **script, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/bin:/sbin:/bin"},
                 stdout=log,
                 stderr=log,
             )
