@@ -73,6 +73,12 @@ def peers_folders() -> list[str]:
     return [*sys.path, *map(str, PEERS_PYTHON.parents[1].glob("lib/python*/site-packages"))]
 
 
+def look_in(folders: list[str]) -> None:
+    """Lets this process import from there: one that was spawned looks where its parent does, whatever interpreter it
+    has."""
+    sys.path[:] = folders
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

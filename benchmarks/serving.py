@@ -33,7 +33,7 @@ from benchmarks.arms.litserve_arm import LitServe
 from benchmarks.arms.ours import Float32, Gateway, Workflow
 from benchmarks.arms.torchserve_example.arm import TorchServeExample
 from benchmarks.films import as_dicom, as_jpeg, decoded, film_paths
-from benchmarks.machine import machine, own_precision, peers_python
+from benchmarks.machine import look_in, machine, own_precision, peers_folders
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
 from benchmarks.plan import EVERY, FULL, QUICK, Cell, Plan
@@ -117,11 +117,9 @@ class Bench:
 
     def run_pair(self, name: str, cells: list[Cell]) -> None:
         """Every condition of one pair; the limit has a process of its own that lives as long."""
-        spawned = get_context("spawn")
-        spawned.set_executable(peers_python())  # has the limit's other engines
         with (
             tempfile.TemporaryDirectory(prefix="cxr-") as folder,
-            ProcessPoolExecutor(1, mp_context=spawned) as self.child,
+            ProcessPoolExecutor(1, get_context("spawn"), look_in, (peers_folders(),)) as self.child,
         ):
             say(f"{name} pair: drawing weights, reading {len(self.films)} films with both stages")
             self.folder = Path(folder)

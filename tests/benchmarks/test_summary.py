@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,12 @@ def test_a_peer_is_looked_for_in_the_peers_environment(tmp_path: Path, monkeypat
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").touch()
     assert machine.peers_python() == str(tmp_path / "bin" / "python")
+
+
+def test_the_limit_s_process_finds_the_peers_engines(tmp_path: Path) -> None:
+    (tmp_path / "an_engine.py").touch()
+    with ProcessPoolExecutor(1, get_context("spawn"), machine.look_in, ([*sys.path, str(tmp_path)],)) as child:
+        assert child.submit(find_spec, "an_engine").result() is not None
 
 
 def test_a_quick_run_leaves_the_published_figures_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
