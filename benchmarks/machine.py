@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from handlers.bfloat16_effect import Bfloat16Effect, Precision
+from handlers.bfloat16_rule import Bfloat16Effect, Precision
 from handlers.networks.precision import choose
 from handlers.networks.vit import serving_device
 

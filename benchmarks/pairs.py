@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.bfloat16_effect import Precision
+from handlers.bfloat16_rule import Precision
 from handlers.findings import FINDING, FINDINGS, STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.vit import PREPROCESSOR_FILE, Vit

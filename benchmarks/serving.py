@@ -37,7 +37,7 @@ from benchmarks.machine import look_in, machine, own_precision, peers_folders
 from benchmarks.measure import Films, measure, nothing_to_read
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
 from benchmarks.plan import EVERY, FULL, QUICK, Cell, Plan
-from handlers.bfloat16_effect import Precision
+from handlers.bfloat16_rule import Precision
 from workflows.files.atomic import write_text
 from workflows.torchserve import MALLOC
 

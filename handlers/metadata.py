@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from handlers.bfloat16_effect import Bfloat16Effect, Wanted
+from handlers.bfloat16_rule import Bfloat16Effect, Wanted
 from handlers.calibration import Platt
 from handlers.cascade import Cascade, Kind
 from handlers.certainty import Certainty
@@ -21,7 +21,7 @@ class Metadata(BaseModel):
         labels: the model's outputs in order; ``["Finding"]`` for stage 1.
         image_size: side in pixels of the square that the model sees.
         mean, std: per channel, of pixels in [0, 1].
-        precision: of the matrix products; ``auto`` leaves it to the machine (``handlers.bfloat16_effect``).
+        precision: of the matrix products; ``auto`` leaves it to the machine (``handlers.bfloat16_rule``).
         bfloat16: what bfloat16 changes, by which ``auto`` decides; None where nobody has measured it.
         kind: of stage 2's probabilities (``handlers.cascade``); archives that do not say so are marginal.
         shared_encoder: sha256 of the encoder (``handlers.networks.network.encoder_sha256``) where both stages have the

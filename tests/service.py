@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.arms.torchserve import configure
 from gateway.settings import Settings
-from handlers.bfloat16_effect import Wanted
+from handlers.bfloat16_rule import Wanted
 from tests.gateway.conftest import Gateway
 from training.archive import archive
 from workflows import torchserve

@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from handlers.bfloat16_effect import Wanted
+from handlers.bfloat16_rule import Wanted
 from handlers.findings import STAGE_LABELS
 from training.archive import archive
 

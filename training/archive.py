@@ -19,7 +19,7 @@ from typing import Any, get_args
 import yaml
 
 import handlers
-from handlers.bfloat16_effect import Wanted
+from handlers.bfloat16_rule import Wanted
 from handlers.findings import STAGE_LABELS
 from handlers.metadata import METADATA_FILE, Metadata
 from handlers.networks.network import encoder_sha256

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.certainty import Certainty
 from handlers.findings import LABELS, STAGE_LABELS

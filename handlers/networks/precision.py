@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from handlers.bfloat16_effect import Bfloat16Effect, Precision, Wanted
+from handlers.bfloat16_rule import Bfloat16Effect, Precision, Wanted
 from handlers.networks.onednn import compute_by_onednn, compute_in_bfloat16
 
 FASTER = 1.1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from handlers.bfloat16_effect import Precision
+from handlers.bfloat16_rule import Precision
 from handlers.networks.network import load_network
 from handlers.networks.onednn import compute_by_onednn, compute_in_bfloat16
 from handlers.networks.precision import is_native

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS, LABELS

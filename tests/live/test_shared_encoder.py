@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.cascade import Cascade
 from handlers.findings import FINDINGS
 from handlers.metadata import Metadata

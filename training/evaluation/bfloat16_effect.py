@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.calibration import Logits
 from handlers.cascade import Cascade, Scores
 from handlers.findings import LABELS

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from handlers.bfloat16_effect import Bfloat16Effect
+from handlers.bfloat16_rule import Bfloat16Effect
 from handlers.findings import FINDINGS
 from training.evaluation.conformal import ERROR
 from training.evaluation.formats import change, empty_table, interval, number
