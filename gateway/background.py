@@ -95,7 +95,7 @@ def running(server: Server) -> psutil.Process | None:
         note = _note(server)
         process = psutil.Process(note["pid"])
         # A process id comes to be another program's.
-        return process if process.create_time() == note["started"] and jvm.runs(process) else None
+        return process if jvm.started(process) == note["started"] and jvm.runs(process) else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 
@@ -112,7 +112,7 @@ def noted(settings: Settings) -> Iterator[None]:
         yield
         return
     this = psutil.Process()
-    note = {"pid": this.pid, "started": this.create_time(), "fingerprint": fingerprint(settings)}
+    note = {"pid": this.pid, "started": jvm.started(this), "fingerprint": fingerprint(settings)}
     write_text(_pid_file(server), json.dumps(note))
     try:
         yield

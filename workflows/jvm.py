@@ -6,6 +6,7 @@ then its key file (mode 600) cannot be read either.
 """
 
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,9 +51,26 @@ def still_running(processes: Sequence[psutil.Process], seconds: float) -> list[p
     return left
 
 
+def started(process: psutil.Process) -> str:
+    """When it started, which with its id tells it from all others, and which a step of the system's clock leaves alone.
+
+    On Linux a time of day is reckoned from the boot's, which moves with the clock: it is the boot's id and clock ticks
+    since (proc_pid_stat(5), field 22). Elsewhere the kernel keeps the moment itself.
+
+    Raises:
+        OSError, psutil.Error: it has ended.
+    """
+    if sys.platform != "linux":
+        return repr(process.create_time())
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The second field, the program's name, may hold spaces and parentheses.
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return f"{boot}:{fields[19]}"
+
+
 def note(folder: Path, process: psutil.Process) -> None:
     """Keeps which process the folder's TorchServe is, so that it need not be searched for at each connection."""
-    write_text(_note(folder), f"{process.pid} {process.create_time()!r}\n")
+    write_text(_note(folder), f"{process.pid} {started(process)}\n")
 
 
 def forget(folder: Path) -> None:
@@ -131,10 +149,10 @@ def _works_in(process: psutil.Process, folder: Path) -> bool:
 
 def _noted(folder: Path) -> psutil.Process | None:
     try:
-        pid, created = _note(folder).read_text().split()
+        pid, start = _note(folder).read_text().split()
         process = psutil.Process(int(pid))
         # A process id comes to be another program's.
-        return process if repr(process.create_time()) == created and runs(process) else None
+        return process if started(process) == start and runs(process) else None
     except (OSError, ValueError, psutil.Error):
         return None
 

@@ -22,7 +22,7 @@ from gateway import background
 from gateway.settings import Settings
 from tests.gateway.test_child import SERVES, models, pack
 from tests.workflows.fake_java import make_java
-from workflows import dag_executor, torchserve
+from workflows import dag_executor, jvm, torchserve
 from workflows.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,21 @@ def test_what_hinders_a_new_one_leaves_the_old_one_running(settings: Settings, f
     assert background.running(server) == gateway
     assert httpx.get(f"http://127.0.0.1:{settings.port}/health/ready").is_success
     assert models(server) == ["first"]
+
+
+def test_a_step_of_the_clock_makes_neither_the_gateway_nor_torchserve_a_stranger(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server.of_folder(settings.server)
+    with background.noted(settings):
+        jvm.note(server.folder, psutil.Process())
+        usual = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: usual(process) + 80.0)
+        assert background.running(server) == psutil.Process()
+        assert jvm.of_folder(server.folder) == [psutil.Process()]
+        (settings.server / "logs" / "torchserve.pid").write_text(f"{os.getpid()} {jvm.started(psutil.Process(1))}\n")
+        assert jvm.of_folder(server.folder) == []
+        jvm.forget(server.folder)
 
 
 @pytest.mark.parametrize("note", ["", "null", "{}", '{"pid": -1, "started": 0}', '{"pid": "x"}', '{"pid": %d}'])
