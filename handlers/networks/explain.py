@@ -1,17 +1,16 @@
 """Where on a film a label's evidence lies: gradient-weighted tokens of a trained network."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import interpolate, linear
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+from handlers.networks.copies import CopiesComputedOnce
 from handlers.networks.network import Network
-from handlers.networks.onednn import Bfloat16Linear, OneDnnLinear, RoundedLinear
 from handlers.networks.vit import Vit
 
 
@@ -33,8 +32,8 @@ def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> ND
     divided by the film's maximum, so maps of two films say nothing of which film has more. A film on which no patch
     raises the logit has an all-zero map.
 
-    All labels have one pass: a batch holds a film once for each label, and its matrix products, which are the same,
-    are computed once (``_Once``); then each copy's gradient comes back from a label of its own. A ViT-B/16 takes some
+    All labels have one pass: a batch holds a film once for each label, what is the same of its copies is computed once
+    (``handlers.networks.copies``), and each copy's gradient comes back from a label of its own. A ViT-B/16 takes some
     400 MB for a film and 14 labels.
 
     The network itself is not touched, so that other threads may read films with it meanwhile.
@@ -57,9 +56,8 @@ def relevances(vit: Vit, pixels: NDArray[np.uint8], labels: Sequence[int]) -> ND
         copies = np.repeat(pixels, len(labels), axis=0)  # a film's stand side by side
         # requires_grad: so that there are gradients to ask for where the weights are frozen
         inputs = vit.inputs(copies).requires_grad_()
-        twin = _twin(vit.model)
-        _multiply_once(twin.encoder, len(labels))
-        logits, layers = _tokens_of_layers(twin, inputs)
+        with CopiesComputedOnce(len(pixels), len(labels)):
+            logits, layers = _tokens_of_layers(_twin(vit.model), inputs)
         # The films of a batch do not meet in the network: the sum's gradient is each film's own.
         own = torch.arange(len(copies), device=vit.device), torch.tensor(list(labels) * len(pixels), device=vit.device)
         gradients = torch.autograd.grad(logits[own].sum(), layers)
@@ -94,48 +92,3 @@ def _twin(model: Network) -> Network:
     """The same parameters in modules of its own: hooks on ``model`` would see what other threads read with it."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
-
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-
-class _Once(torch.autograd.Function):
-    """A Linear on a batch that holds each film several times: the product of one copy, the gradient of every one.
-
-    No gradient of the weights is given.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, module: "_OnceLinear") -> Tensor:
-        ctx.weight, ctx.product, ctx.dtype = module.weight, module.product, input.dtype
-        once = module.product(input[:: module.copies], module.weight, module.bias).to(module.returns)
-        return once[:, None].expand(-1, module.copies, *once.shape[1:]).flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient, weight = gradients[0], ctx.weight.t().contiguous()
-        rows = gradient.reshape(-1, gradient.shape[-1])
-        reached = rows.abs().amax(dim=1) > 0  # in the last block the class token alone, where the head sees no other
-        result = gradient.new_zeros(len(rows), len(weight), dtype=ctx.dtype)
-        result[reached] = ctx.product(rows[reached], weight, None).to(ctx.dtype)
-        return result.view(*gradient.shape[:-1], -1), None
-
-
-class _OnceLinear(nn.Linear):
-    product: Product
-    copies: int
-    returns: torch.dtype
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _Once.apply(input, self)
-
-
-def _multiply_once(encoder: nn.Module, copies: int) -> None:
-    """Turns a twin's Linears, of any kind, into these."""
-    for module in encoder.modules():
-        kind = type(module)
-        if kind in (nn.Linear, OneDnnLinear, Bfloat16Linear, RoundedLinear):
-            returns = module.returns if isinstance(module, Bfloat16Linear) else torch.float32
-            module.__class__ = _OnceLinear
-            assert isinstance(module, _OnceLinear)
-            module.product, module.copies, module.returns = getattr(kind, "product", linear), copies, returns
