@@ -48,12 +48,33 @@ class RoundedLinear(Bfloat16Linear):
         return linear(rows.to(torch.bfloat16).float(), weight.float(), bias).to(torch.bfloat16)
 
 
+class PackedLinear(Bfloat16Linear):
+    """The same values by weights that lie in oneDNN's own blocks, too, which it else makes of them at each call.
+
+    Attributes:
+        packed: those; the plain ones stay for gradients. Together they take what float32's do.
+    """
+
+    packed: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(input)
+        rows = input.to(torch.bfloat16)
+        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "").to(self.returns)
+
+
 def compute_by_onednn(model: nn.Module) -> None:
     """Turns the model's Linears into these where torch has both libraries (x86), and leaves it alone elsewhere."""
-    if torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available():
-        for module in model.modules():
-            if type(module) is nn.Linear:
-                module.__class__ = OneDnnLinear
+    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = OneDnnLinear
+        elif type(module) is Bfloat16Linear and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            module.__class__ = PackedLinear
+            packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach())
+            module.register_buffer("packed", packed, persistent=False)
 
 
 def compute_in_bfloat16(model: nn.Module, native: bool, returns: torch.dtype = torch.bfloat16) -> None:

@@ -15,7 +15,13 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS, LABELS
 from handlers.message import pack, unpack
 from handlers.networks import precision
-from handlers.networks.onednn import Bfloat16Linear, RoundedLinear, compute_in_bfloat16
+from handlers.networks.onednn import (
+    Bfloat16Linear,
+    PackedLinear,
+    RoundedLinear,
+    compute_by_onednn,
+    compute_in_bfloat16,
+)
 from handlers.networks.precision import choose, is_native, speed_gain
 from handlers.networks.vit import Vit
 from handlers.reading import Naming, Screening
@@ -95,6 +101,27 @@ def test_a_precision_that_was_told_is_kept_on_any_machine(machine: Machine, forc
 def test_the_machine_is_asked_and_tried() -> None:
     assert is_native(CPU) in (True, False)
     assert 0.0 < speed_gain(CPU) < 1000.0
+
+
+def test_packed_weights_give_the_same_values_and_leave_gradients_to_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    plain, packed = nn.Sequential(nn.Linear(64, 32)), nn.Sequential(nn.Linear(64, 32))
+    packed.load_state_dict(plain.state_dict())
+    for model in (plain, packed):
+        compute_in_bfloat16(model, True, torch.float32)
+    compute_by_onednn(packed)
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert type(packed[0]) is PackedLinear
+    assert packed.state_dict().keys() == plain.state_dict().keys()
+    rows = torch.randn(3, 50, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(rows), plain(rows), rtol=2**-7, atol=1e-3)
+    gradients = []
+    for model in (plain, packed):
+        asked = rows.clone().requires_grad_()
+        model(asked).square().sum().backward()
+        gradients.append(asked.grad)
+    torch.testing.assert_close(*gradients)
 
 
 def test_a_processor_without_bfloat16_computes_the_same_values() -> None:
