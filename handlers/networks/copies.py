@@ -44,7 +44,8 @@ class CopiesComputedOnce(TorchFunctionMode):
             return _Activation.apply(args[0], lambda one: gelu(one, *args[1:], **words), self.copies)
         if known and function is scaled_dot_product_attention and len(args) == 3:
             scale = words.pop("scale", None)
-            if not any(words.values()):  # no mask, no dropout, not causal, as many heads of keys as of queries
+            masked = words.get("attn_mask") is not None  # what else may be told: dropout, causal, fewer heads of keys
+            if not masked and not any(words.values()):
                 return _Attention.apply(*args, args[0].shape[-1] ** -0.5 if scale is None else scale, self.copies)
             words["scale"] = scale
         return function(*args, **words)

@@ -34,6 +34,8 @@ class Family:
         last_norm: the encoder's norm after its last block; None where the tokens leave it as they are.
         top: first names of the encoder's parts above the blocks; what is neither there nor a block lies below them.
         norm: a block's norm before its attention.
+        after_mixing: a block's modules that are the first to treat each token by itself: the one in which its attention
+            ends, and the norm before its MLP. None are named where nobody has looked.
         drop_path: a block's modules through which both its branches pass just before they are added.
         branches: instead, the block's two branches themselves, where a family has no such module.
         float32_between: in bfloat16 (``handlers.networks.onednn``) its Linears must hand on float32, because it
@@ -52,6 +54,7 @@ class Family:
     last_norm: ClassVar[str | None] = "layernorm"
     top: ClassVar[tuple[str, ...]] = ("layernorm", "pooler")
     norm: ClassVar[str] = "layernorm_before"
+    after_mixing: ClassVar[tuple[str, ...]] = ()
     drop_path: ClassVar[tuple[str, ...]] = ("dropout",)
     branches: ClassVar[tuple[str, ...]] = ()
     float32_between: ClassVar[bool] = False
@@ -124,6 +127,7 @@ class Vit(Family):
     name, types, encoder = "ViT", ("vit", "vit_mae"), "ViTModel"
     opening: ClassVar = {"add_pooling_layer": False}
     classifier, prefix = "ViTForImageClassification", "vit."
+    after_mixing = ("attention.o_proj", "layernorm_after")
 
     def encoder_config(self, config: Any) -> Any:
         if config.model_type == "vit":
@@ -138,6 +142,7 @@ class Deit(Family):
     name, types, encoder = "DeiT", ("deit",), "DeiTModel"
     opening: ClassVar = {"add_pooling_layer": False}
     classifier, prefix = "DeiTForImageClassification", "deit."
+    after_mixing = ("attention.o_proj", "layernorm_after")
 
     def before_patches(self, encoder: Any) -> int:
         return 2  # the class token, and the distillation token
@@ -147,6 +152,7 @@ class Dinov2(Family):
     name, types, encoder = "DINOv2", ("dinov2",), "Dinov2Model"
     classifier, prefix, pool = "Dinov2ForImageClassification", "dinov2.", "both"
     blocks, norm, top, drop_path = "encoder.layer", "norm1", ("layernorm",), ("drop_path",)
+    after_mixing = ("attention.o_proj", "norm2")
 
 
 class Dinov2WithRegisters(Dinov2):

@@ -85,6 +85,14 @@ class Network(nn.Module):
         mean = self.family.patch_mean(self.encoder, tokens)
         return mean if self.pool == "mean" else torch.cat([self.family.class_vector(self.encoder, tokens), mean], dim=1)
 
+    def skip_unseen_patches(self) -> None:
+        """Where the head sees of the last block the class token alone, the patches' tokens end there as its keys and
+        values: what else that block makes of them, a sixteenth of a ViT's work, reaches nothing."""
+        if self.pool == "cls":
+            for name in self.family.after_mixing:
+                # The branch's one token is added to all of them: the class token's sum is right, the others' unseen.
+                self.blocks[-1].get_submodule(name).register_forward_pre_hook(_class_token)
+
     @property
     def blocks(self) -> nn.ModuleList:
         return self.encoder.get_submodule(self.family.blocks)
@@ -106,6 +114,10 @@ def _note(block: nn.Module, _: Any, tokens: Any) -> None:
     noted = _NOTED.get(None)
     if noted is not None:  # else the encoder runs by itself
         noted.append(tokens[0] if isinstance(tokens, tuple) else tokens)
+
+
+def _class_token(_: nn.Module, tokens: tuple[Tensor]) -> tuple[Tensor]:
+    return (tokens[0][:, :1],)
 
 
 def width(family: Family, encoder: Any, pool: Pool, earlier: Sequence[int] = ()) -> int:

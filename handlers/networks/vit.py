@@ -62,6 +62,7 @@ class Vit:
         disable_progress_bar()  # its lines would go to the server's log
         self.device, self.dtype = device, dtype
         self.model = load_network(folder).eval().to(device)
+        self.model.skip_unseen_patches()
         if dtype == torch.bfloat16:
             # The head stays in float32: between -4 and 4 bfloat16 has some thousand values, logits would tie, and no
             # threshold could part them.

@@ -107,6 +107,25 @@ def test_a_checkpoint_opens_in_plain_transformers_or_says_how(
 
 
 @ALL
+@pytest.mark.parametrize("pool", ["cls", "mean", "both"])
+def test_what_no_head_sees_of_the_last_block_is_left_out_and_changes_nothing(backbone: str, pool: str) -> None:
+    config = ModelConfig(backbone=backbone, image_size=SIDE, pool=pool, blocks=[1, 3])
+    model, films = build_model(config, list(FINDINGS)).eval(), torch.rand(2, 3, SIDE, SIDE)
+    lengths: list[int] = []
+    for name in model.family.after_mixing:
+        note = lambda _, tokens, __: lengths.append(tokens[0].shape[1])  # noqa: E731
+        model.blocks[-1].get_submodule(name).register_forward_hook(note)
+    with torch.no_grad():
+        whole = model.features(films)
+        model.skip_unseen_patches()
+        torch.testing.assert_close(model.features(films), whole, rtol=1e-5, atol=1e-6)
+    named = len(model.family.after_mixing)
+    assert named == (2 if model.family.name.startswith(("ViT", "DeiT", "DINOv2")) else 0)
+    assert lengths[named:] == ([1] * named if pool == "cls" else lengths[:named])
+    assert min(lengths[:named], default=16) >= 16
+
+
+@ALL
 def test_a_backbone_is_cut_after_its_first_blocks(backbone: str, tmp_path: Path) -> None:
     whole, cut = (
         build_model(ModelConfig(backbone=backbone, image_size=SIDE, blocks=blocks, pool="mean"), ["x"]).eval()
