@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from handlers.networks.onednn import Bfloat16Linear, OneDnnLinear, PackedLinear
 from handlers.networks.vit import Vit
 
 Logits = NDArray[np.float32]
@@ -64,7 +65,7 @@ class Compiled(Engine):
         from torch._inductor import config
 
         config.freezing = True
-        model = torch.compile(vit.model, dynamic=False)
+        model = torch.compile(_unpacked(vit), dynamic=False)
         with torch.inference_mode():
             model(_example(vit, batch))
         return lambda inputs: model(inputs).float().cpu().numpy()
@@ -113,9 +114,21 @@ class OnnxRuntime(Engine):
 ENGINES: dict[str, Engine] = {one.name: one for one in (Eager(), Compiled(), OpenVino(), OnnxRuntime())}
 
 
+def _unpacked(vit: Vit) -> nn.Module:
+    """A copy of the network without oneDNN's own form of its weights, which nothing but oneDNN can look into."""
+    packed = [module.packed for module in vit.model.modules() if isinstance(module, PackedLinear)]
+    model = deepcopy(vit.model, {id(weights): None for weights in packed})
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.__class__ = Bfloat16Linear
+        elif isinstance(module, OneDnnLinear):
+            module.__class__ = nn.Linear
+    return model
+
+
 def _plain(vit: Vit) -> nn.Module:
     """The network in float32 with torch's own Linears, which a converter knows."""
-    model = deepcopy(vit.model).float()
+    model = _unpacked(vit).float()
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.__class__ = nn.Linear

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import engines, limit, pairs
 from benchmarks.limit import Setting, Steps
+from handlers.networks.onednn import OneDnnLinear, PackedLinear
 from handlers.networks.vit import Vit
 from tests.conftest import TINY
 
@@ -92,3 +94,18 @@ def test_a_batch_that_is_not_full_is_filled_for_an_engine_and_cut_again(share) -
         del engines.ENGINES["load"]
     assert seen == [4]
     assert said == pytest.approx(limit.forward(vit, pixels[:3]), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_engines_get_the_network_without_weights_that_onednn_alone_reads(share, dtype: str) -> None:
+    folder, pixels = share
+    vit, _, _ = limit.vits(folder, dtype)
+    inputs = vit.inputs(pixels[:2])
+    with torch.inference_mode():
+        served = vit.model(inputs)
+        rounding = 1e-5 if dtype == "float32" else 0.02
+        for network, allowed in ((engines._unpacked(vit), rounding), (engines._plain(vit), 0.3)):
+            assert all(weights.layout == torch.strided for weights in network.buffers())
+            assert not any(type(module) in (OneDnnLinear, PackedLinear) for module in network.modules())
+            torch.testing.assert_close(network(inputs), served, rtol=0, atol=allowed)
+        torch.testing.assert_close(vit.model(inputs), served, rtol=0, atol=0)
