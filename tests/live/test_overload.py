@@ -19,7 +19,7 @@ from tests.service import live_gateway
 from workflows.server import Server
 
 TIMES = 5
-ROUNDS, SATURATED, OVERLOADED = 3, 8.0, 20.0
+ROUNDS, SATURATED, OVERLOADED = 3, 8.0, 12.0
 """Seconds of each kind of load. They take turns, so that whatever else the machine does is in both."""
 SLOTS = 32
 """Films in flight, and as many that wait: both nodes' batches."""
