@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -37,7 +36,9 @@ def origin_of(config: TrainConfig, films: Films) -> Origin:
 
 def hash_of(films: Films) -> str:
     """SHA-256 of the films' names, sizes, patients, splits and labels."""
-    table = films.table[["image", "patient", "split"]].assign(size=films.table["path"].map(os.path.getsize))
+    table = films.table[["image", "patient", "split"]].assign(
+        size=[path.stat().st_size for path in films.table["path"]]
+    )
     digest = hashlib.sha256(table.to_csv(index=False).encode() + films.diseases.tobytes())
     if (films.findings != any_finding(films.diseases)).any():
         digest.update(films.findings.tobytes())  # else they say no more than the diseases do
