@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +64,7 @@ from training.fit.optimise import Loss, make_loss, make_optimizer
 from training.fit.probe import fit_probe
 from training.fit.processes import PATIENCE, naming_lost_processes, require_one_run
 from training.fit.run_folder import FINISHED, History
+from training.fit.sharding import ShardedAverage, gather_by_block, whole_weights
 from workflows import command_line
 from workflows.command_line import Fault
 from workflows.files.atomic import naming, write_text
@@ -84,6 +86,7 @@ class Training:
     accelerator: Accelerator
     model: nn.Module
     average: AveragedModel | None  # validated and saved instead of the model, where it is kept
+    whole: nn.Module | None  # where weights are in shards: what a checkpoint is made with, on the main process
     optimizer: AdamW
     schedule: LRScheduler
     shares: Shares
@@ -146,8 +149,8 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
             if epoch == begun:
                 accelerator.init_trackers("")
             accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
+        judged = _judged_network(training)
         if accelerator.is_main_process:
-            judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
             run_folder.write_epoch(config, judged, films, history, out)
         run_folder.write_state(accelerator, origin, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
@@ -159,6 +162,19 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         f"{config.stage}: best validation AUC {run_folder.best_auc(history)}, checkpoint in {out / 'checkpoint'}"
     )
     return history
+
+
+def _judged_network(training: Training) -> nn.Module:
+    """What was validated. Of sharded weights all processes take part, and the main process alone has it."""
+    accelerator, average = training.accelerator, training.average
+    judged: nn.Module = average.module if average else accelerator.unwrap_model(training.model)
+    if not accelerator.is_fsdp2:
+        return judged
+    weights = whole_weights(judged)
+    if training.whole is None:
+        return judged
+    training.whole.load_state_dict(weights)
+    return training.whole
 
 
 def _probe(
@@ -197,6 +213,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         raise DataError(
             f"optim.batch_size is {config.optim.batch_size}, no multiple of the {accelerator.num_processes} processes"
         )
+    if config.compile and accelerator.is_fsdp2:
+        raise DataError("compile is not for weights in shards (FSDP): set it to false, or launch with whole ones")
     if config.compile and accelerator.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         raise DataError("compile wants a C++ compiler on a CPU: g++, or the one that CXX names")
     return accelerator
@@ -217,6 +235,10 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
     if config.compile:
         network.compile()  # in place: the weights keep their names
     sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)) if optim.ema is not None else None
+    whole = deepcopy(network) if accelerator.is_fsdp2 and accelerator.is_main_process else None
+    if accelerator.is_fsdp2:
+        gather_by_block(accelerator, network)
     shares = Shares(sampler, optim.batch_size, accelerator.num_processes, accelerator.process_index)
     model, optimizer, validation = accelerator.prepare(
         network,
@@ -235,12 +257,11 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
     # Not prepared: accelerate would advance a prepared schedule once per process at each step.
     schedule = get_scheduler(optim.schedule, optimizer, int(optim.warmup * steps), steps)
     accelerator.register_for_checkpointing(schedule)
-    average = None
-    if optim.ema is not None:
-        average = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
-        accelerator.register_for_checkpointing(average)
+    if average:
+        kept = ShardedAverage(accelerator, average) if accelerator.is_fsdp2 else average.to(accelerator.device)
+        accelerator.register_for_checkpointing(kept)
     loss = make_loss(optim, positive_weights(targets[rows]).to(accelerator.device))
-    return Training(config, accelerator, model, average, optimizer, schedule, shares, batches, validation, loss)
+    return Training(config, accelerator, model, average, whole, optimizer, schedule, shares, batches, validation, loss)
 
 
 def _network_of(config: TrainConfig, films: Films) -> tuple[NDArray[np.int8], nn.Module]:

@@ -14,8 +14,8 @@ from typing import Any
 from workflows.files.text_files import DataError
 
 INDEX = "shards.json"
-"""``shards``: the bytes of each tar file; ``films``: by path below the data folder, the tar file's number, the film's first
-byte, how many it has, and when the packed file was changed, in ns."""
+"""``shards``: the bytes of each tar file; ``films``: by path below the data folder, the tar file's number, the first
+byte, how many bytes, and when the packed file was changed, in ns."""
 
 
 class PackedFilm(PosixPath):
