@@ -20,6 +20,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "draw": Command("training.sample_data", "draw synthetic films in NIH's layout"),
     "check-data": Command("training.check", "what a data folder holds, and whether it can be trained on"),
+    "pack": Command("training.data.pack", "pack a data folder's films into tar files, for a slow shared disk"),
     "train": Command("training.train", "train one stage of the cascade, or a single model"),
     "sweep": Command("training.sweep", "try training configurations, and go on after a kill"),
     "evaluate": Command("training.evaluate", "choose thresholds and score a run, or any model's table"),

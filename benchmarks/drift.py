@@ -34,7 +34,7 @@ def seen_as(
     films: Films, pixels: NDArray[np.uint8], logits: NDArray[np.float32], fitted: Fitted, rows: NDArray[np.int64]
 ) -> Reference:
     """Of some films, as they would be served; ``logits`` are of all."""
-    paths = [Path(path) for path in films.table["path"].iloc[rows]]
+    paths: list[Path] = films.table["path"].iloc[rows].tolist()
     of = labelled(films, rows, logits[rows])
     return reference_of(paths, pixels[rows], fitted.score(of), of.patients)
 

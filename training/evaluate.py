@@ -108,7 +108,7 @@ def evaluate(run: Path, sensitivity: float | None = None) -> dict[str, Any]:
     fitted = fit_cascade(validation, first, sensitivity, test)
     assert fitted.gate  # there was none to keep
     known, unseen, cascade = fitted.score(validation), fitted.score(test), fitted.cascade
-    paths = [Path(path) for path in films.table["path"].iloc[rows["validation"]]]
+    paths: list[Path] = films.table["path"].iloc[rows["validation"]].tolist()
     gate, blank = cascade.thresholds[FINDING], films.unlabelled(rows["validation"])
     rounded = both_logits(_checkpoints(run), pixels, rows["validation"], torch.bfloat16)
     checks, quality, likeness = quality_of_run(_checkpoints(run)["binary"], films, pixels)

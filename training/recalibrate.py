@@ -97,7 +97,7 @@ def recalibrate(
         site, old = labelled(films, rows, both_logits(folders, pixels, rows)), _old_cascade(models)
         refit = _refit(data, site, old, sensitivity)
         record = _record(films.folder.resolve().name, films.synthetic, site, old, refit)
-        paths = [Path(path) for path in films.table["path"]]
+        paths: list[Path] = films.table["path"].tolist()
         known, old_films = reference_of(paths, pixels, refit.score(site), site.patients), models["binary"]
         reference = Reference(old_films.reference | known.histograms, old_films.design_effects | known.design_effects)
         effect = bfloat16_effect(site, both_logits(folders, pixels, rows, torch.bfloat16), refit.cascade)

@@ -21,14 +21,15 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import DataLoaderShard
-from accelerate.utils import set_seed
+from accelerate.data_loader import DataLoaderShard, prepare_data_loader
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import AdamW
@@ -48,18 +49,22 @@ from training.fit.augment import augment
 from training.fit.batches import (
     CachedFilms,
     EpochSampler,
+    Shares,
     balancing_weights,
     labelled_rows,
-    loader,
     model_inputs,
     positive_weights,
+    training_loader,
+    validation_loader,
 )
 from training.fit.config import ProbeConfig, Stage, TrainConfig, parse_config, save_config
 from training.fit.joint import JointVit
 from training.fit.model import build_model, load_checkpoint, with_statistics
 from training.fit.optimise import Loss, make_loss, make_optimizer
 from training.fit.probe import fit_probe
+from training.fit.processes import PATIENCE, naming_lost_processes, require_one_run
 from training.fit.run_folder import FINISHED, History
+from training.fit.sharding import ShardedAverage, gather_by_block, whole_weights
 from workflows import command_line
 from workflows.command_line import Fault
 from workflows.files.atomic import naming, write_text
@@ -81,15 +86,19 @@ class Training:
     accelerator: Accelerator
     model: nn.Module
     average: AveragedModel | None  # validated and saved instead of the model, where it is kept
+    whole: nn.Module | None  # where weights are in shards: what a checkpoint is made with, on the main process
     optimizer: AdamW
     schedule: LRScheduler
+    shares: Shares
     batches: DataLoaderShard
     validation: DataLoaderShard
     loss: Loss
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m training.train") -> None:
-    train(*parse_config(arguments, prog))
+    config, resume, force = parse_config(arguments, prog)
+    with naming_lost_processes(config.out):
+        train(config, resume, force)
 
 
 def train(config: TrainConfig, resume: bool = False, force: bool = False) -> History:
@@ -112,6 +121,7 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         accelerator.print(f"{config.stage}: finished already, checkpoint in {out / 'checkpoint'}")
         (out / FINISHED).touch()  # make's sign that this has been looked at
         return run_folder.read_history(out)
+    require_one_run(accelerator, origin, out)
     films, pixels = load_pixels(films, config.model.image_size, Path(config.data.cache), config.data.skip_unreadable)
     refuse_empty(films)  # of films that could not be read
     require_outcomes(films, config.stage)
@@ -139,8 +149,8 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
             if epoch == begun:
                 accelerator.init_trackers("")
             accelerator.log({name: value for name, value in line.items() if value is not None}, step=epoch + 1)
+        judged = _judged_network(training)
         if accelerator.is_main_process:
-            judged = training.average.module if training.average else accelerator.unwrap_model(training.model)
             run_folder.write_epoch(config, judged, films, history, out)
         run_folder.write_state(accelerator, origin, history, out)
         accelerator.print(f"{config.stage} {json.dumps(line)}", flush=True)
@@ -152,6 +162,19 @@ def train(config: TrainConfig, resume: bool = False, force: bool = False) -> His
         f"{config.stage}: best validation AUC {run_folder.best_auc(history)}, checkpoint in {out / 'checkpoint'}"
     )
     return history
+
+
+def _judged_network(training: Training) -> nn.Module:
+    """What was validated. Of sharded weights all processes take part, and the main process alone has it."""
+    accelerator, average = training.accelerator, training.average
+    judged: nn.Module = average.module if average else accelerator.unwrap_model(training.model)
+    if not accelerator.is_fsdp2:
+        return judged
+    weights = whole_weights(judged)
+    if training.whole is None:
+        return judged
+    training.whole.load_state_dict(weights)
+    return training.whole
 
 
 def _probe(
@@ -178,13 +201,20 @@ def _probe(
 def _accelerator(config: TrainConfig) -> Accelerator:
     folder = Path(config.out) / "tensorboard"
     try:
-        accelerator = Accelerator(mixed_precision=config.precision, log_with="tensorboard", project_dir=folder)
+        accelerator = Accelerator(
+            mixed_precision=config.precision,
+            log_with="tensorboard",
+            project_dir=folder,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
     except ValueError as fault:
         raise DataError(f"precision '{config.precision}' cannot be had here: {fault}") from fault
     if config.optim.batch_size % accelerator.num_processes:
         raise DataError(
             f"optim.batch_size is {config.optim.batch_size}, no multiple of the {accelerator.num_processes} processes"
         )
+    if config.compile and accelerator.is_fsdp2:
+        raise DataError("compile is not for weights in shards (FSDP): set it to false, or launch with whole ones")
     if config.compile and accelerator.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         raise DataError("compile wants a C++ compiler on a CPU: g++, or the one that CXX names")
     return accelerator
@@ -205,23 +235,33 @@ def prepare(config: TrainConfig, accelerator: Accelerator, films: Films, pixels:
     if config.compile:
         network.compile()  # in place: the weights keep their names
     sampler = EpochSampler(balancing_weights(targets[rows]), optim.films_per_epoch, config.seed)
-    share = optim.batch_size // accelerator.num_processes
-    model, optimizer, batches, validation = accelerator.prepare(
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optim.ema)) if optim.ema is not None else None
+    whole = deepcopy(network) if accelerator.is_fsdp2 and accelerator.is_main_process else None
+    if accelerator.is_fsdp2:
+        gather_by_block(accelerator, network)
+    shares = Shares(sampler, optim.batch_size, accelerator.num_processes, accelerator.process_index)
+    model, optimizer, validation = accelerator.prepare(
         network,
         make_optimizer(network, optim),
-        loader(CachedFilms(pixels, targets, rows), sampler, share),
-        loader(CachedFilms(pixels, targets, validated), None, share),
+        validation_loader(CachedFilms(pixels, targets, validated), optim.batch_size // accelerator.num_processes),
+    )
+    # Not shared out by accelerate, which gives films twice where they do not fill the last batch.
+    batches = prepare_data_loader(
+        training_loader(CachedFilms(pixels, targets, rows), shares),
+        accelerator.device,
+        num_processes=1,
+        process_index=0,
+        put_on_device=True,
     )
     steps = len(batches) * optim.epochs
     # Not prepared: accelerate would advance a prepared schedule once per process at each step.
     schedule = get_scheduler(optim.schedule, optimizer, int(optim.warmup * steps), steps)
     accelerator.register_for_checkpointing(schedule)
-    average = None
-    if optim.ema is not None:
-        average = AveragedModel(accelerator.unwrap_model(model), multi_avg_fn=get_ema_multi_avg_fn(optim.ema))
-        accelerator.register_for_checkpointing(average)
+    if average:
+        kept = ShardedAverage(accelerator, average) if accelerator.is_fsdp2 else average.to(accelerator.device)
+        accelerator.register_for_checkpointing(kept)
     loss = make_loss(optim, positive_weights(targets[rows]).to(accelerator.device))
-    return Training(config, accelerator, model, average, optimizer, schedule, batches, validation, loss)
+    return Training(config, accelerator, model, average, whole, optimizer, schedule, shares, batches, validation, loss)
 
 
 def _network_of(config: TrainConfig, films: Films) -> tuple[NDArray[np.int8], nn.Module]:
@@ -262,7 +302,9 @@ def train_epoch(training: Training, epoch: int) -> float:
         inputs = model_inputs(augment(films.float() / 255.0, config.augment), config.model)
         with accelerator.autocast():
             logits = training.model(inputs)
-        loss = training.loss(logits.float(), targets)
+        # Gradients are averaged over processes, whose shares of the last batch may differ by a film.
+        part = len(films) * accelerator.num_processes / training.shares.films(step - 1)
+        loss = training.loss(logits.float(), targets) * part
         accelerator.backward(loss)
         if config.optim.clip is not None:
             accelerator.clip_grad_norm_(training.model.parameters(), config.optim.clip)

@@ -72,9 +72,19 @@ def test_every_machine_gets_a_launcher_that_knows_its_number_and_the_first(
         assert (arguments.multi_gpu, arguments.module, arguments.training_script) == (True, True, "training.train")
         assert arguments.training_script_args == [
             *("--config", "training/configs/notebook.yaml", "--data.folder", "/data/nih"),
-            *("--stage", "disease", "--out", "runs/nih-notebook/disease", "--resume"),
+            *("--data.cache", "cache", "--stage", "disease", "--out", "runs/nih-notebook/disease", "--resume"),
         ]
     assert len(calls) == machines
+
+
+def test_a_job_may_have_its_weights_in_shards_and_its_films_on_the_machines_own_disks(project: Path) -> None:
+    told = {"DATA": "/data/nih", "CONFIG": "recipe.yaml", "STAGE": "disease", "FSDP": "1", "CACHE": "/scratch/films"}
+    done = submit(project, 2, **told)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in (project / "calls").read_text().splitlines():
+        call = json.loads(line)
+        assert call[call.index("--config_file") + 1] == "deploy/accelerate/2x8-fsdp.yaml"
+        assert call[call.index("--data.cache") + 1] == "/scratch/films"
 
 
 @pytest.mark.parametrize("lacking", ["DATA", "CONFIG", "STAGE"])
@@ -93,6 +103,14 @@ def test_a_configuration_is_accelerate_s_and_shares_the_batch_among_its_gpus(mac
     assert (made.num_machines, made.num_processes) == (machines, machines * GPUS)
     assert made.distributed_type == "MULTI_GPU"
     assert TrainConfig.__dataclass_fields__["optim"].default_factory().batch_size % made.num_processes == 0
+
+
+def test_a_sharded_configuration_is_the_other_one_but_for_its_shards() -> None:
+    files = (ROOT / "deploy" / "accelerate" / f"2x8{kind}.yaml" for kind in ("", "-fsdp"))
+    whole, shards = (load_config_from_file(str(file)) for file in files)
+    differing = {name for name, value in vars(whole).items() if vars(shards)[name] != value}
+    assert differing == {"distributed_type", "fsdp_config"}
+    assert (shards.distributed_type, shards.fsdp_config["fsdp_version"]) == ("FSDP", 2)
 
 
 def test_slurm_s_own_lines_ask_for_what_the_configurations_use() -> None:

@@ -1,10 +1,11 @@
 """Which films an epoch draws, how they are weighed, and what augmentation may do to them."""
 
 import numpy as np
+import pytest
 import torch
 
 from training.fit.augment import augment
-from training.fit.batches import EpochSampler, balancing_weights, positive_weights
+from training.fit.batches import EpochSampler, Shares, balancing_weights, positive_weights
 from training.fit.config import AugmentConfig
 
 
@@ -34,6 +35,21 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(0, 3) != order(1, 3)
     assert sorted(order(0, 3)) == list(range(50))
     assert len(order(0, 3, draws=7)) == 7
+
+
+@pytest.mark.parametrize("films", [64, 61, 66, 49, 16, 10])
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_processes_share_out_an_epoch_s_films_so_that_each_comes_once(films: int, processes: int) -> None:
+    sampler = EpochSampler(np.ones(films), None, seed=0)
+    shares = [Shares(sampler, 16, processes, process) for process in range(processes)]
+    parts = list(zip(*shares, strict=True))  # of a batch, one a process
+    assert [film for batch in parts for part in batch for film in part] == list(sampler)
+    for number, batch in enumerate(parts):
+        sizes = [len(part) for part in batch]
+        assert min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
+        assert {each.films(number) for each in shares} == {sum(sizes)}
+    assert {len(each) for each in shares} == {len(parts)}
 
 
 def test_class_weights_are_negatives_per_positive() -> None:

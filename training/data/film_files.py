@@ -1,10 +1,11 @@
-"""Finds the films' files below a data folder, by the ends of the paths that its table gives."""
+"""Finds the films below a data folder, files or packed, by the ends of the paths that its table gives."""
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from training.data.shards import packed_films
 from workflows.files.text_files import FILM_SUFFIX, DataError, film_name
 
 FOLDERS = ("images", "images-224/images-224", "images-224", ".")
@@ -15,7 +16,8 @@ class FilmFiles:
     """The files of some films: folders above those that tell films apart may be others than in the table, or none.
 
     Args:
-        folder: the data folder; hidden folders in it are not looked into, links are followed.
+        folder: the data folder; hidden folders in it are not looked into, links are followed. Of packed films the index
+            alone is read.
         files: the films' paths, as ``film_path`` spells them. One without a suffix is a film of any format; where the
             table's is not there, one of another format is taken (films are often converted).
 
@@ -25,7 +27,7 @@ class FilmFiles:
         unlisted: how many other PNG, JPEG and DICOM files there are.
 
     Raises:
-        DataError: two files of one folder that may be the same film.
+        DataError: two files of one folder that may be the same film, or a damaged packed folder.
     """
 
     def __init__(self, folder: Path, files: Sequence[str]) -> None:
@@ -36,16 +38,21 @@ class FilmFiles:
         self.elsewhere: dict[str, list[Path]] = {}
         self.unlisted = 0
         converted: dict[str, Path] = {}
-        for below, names in _folders(folder):
+        packed = packed_films(folder)
+
+        def place(below: str, name: str) -> Path:
+            return folder / below / name if packed is None else packed[posixpath.normpath(f"{below}/{name}")]
+
+        for below, names in _folders(folder) if packed is None else _packed_folders(packed):
             here: dict[str, list[Path]] = {}
             others: dict[str, list[Path]] = {}
             for name in names:
                 tail = _tail(posixpath.normpath(posixpath.join(below, film_name(name))), depth)
                 stem = FILM_SUFFIX.sub("", tail)
                 if tail in exact:
-                    here.setdefault(exact[tail], []).append(folder / below / name)
+                    here.setdefault(exact[tail], []).append(place(below, name))
                 elif stem != tail and stem in stems:
-                    others.setdefault(stems[stem], []).append(folder / below / name)
+                    others.setdefault(stems[stem], []).append(place(below, name))
                 elif stem != tail:
                     self.unlisted += 1
             _refuse_alike(folder / below, here, "letters")
@@ -60,7 +67,7 @@ class FilmFiles:
                 converted.setdefault(file, path)
         self.found = converted | self.found
         for file in files:  # a path that leads out of the folder
-            if file not in self.found and "/" in file and (folder / file).is_file():
+            if packed is None and file not in self.found and "/" in file and (folder / file).is_file():
                 self.found[file] = folder / file
 
 
@@ -88,6 +95,16 @@ def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         walked.append((Path(here).relative_to(folder).as_posix(), sorted(names)))
     yield from sorted(walked, key=lambda one: (_rank(one[0]), one[0]))
+
+
+def _packed_folders(packed: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
+    """The same of packed films."""
+    names: dict[str, list[str]] = {}
+    for path in packed:
+        below, name = posixpath.split(path)
+        names.setdefault(below or ".", []).append(name)
+    for below in sorted(names, key=lambda one: (_rank(one), one)):
+        yield below, sorted(names[below])
 
 
 def _rank(below: str) -> int:

@@ -67,14 +67,15 @@ def load_pixels(films: Films, size: int, cache: Path, skip_unreadable: bool) -> 
         NotWritten: the pixels do not fit on the disk; nothing of them stays.
     """
     folder = cache / f"{films.folder.resolve().name}-{_key(films.folder)}-{size}"
-    paths = [str(path) for path in films.table["path"]]
-    stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, paths)]
+    files: list[Path] = films.table["path"].tolist()
+    paths = [str(file) for file in files]
+    stamps = [(stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files)]
     stored = _open(folder)
     if not stored.holds(paths, stamps):
         with held(folder, "decodes the films"):
             stored = _open(folder)  # another process may have filled it meanwhile
             if not stored.holds(paths, stamps):
-                stored = _rebuild(folder, stored, paths, stamps, size)
+                stored = _rebuild(folder, stored, files, stamps, size)
     entries = [stored.index[path] for path in paths]
     unreadable = [f"{path}: {entry[3]}" for path, entry in zip(paths, entries, strict=True) if entry[3]]
     if unreadable and not skip_unreadable:
@@ -122,42 +123,42 @@ def held(folder: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def _rebuild(folder: Path, stored: Cache, paths: list[str], stamps: list[Stamp], size: int) -> Cache:
+def _rebuild(folder: Path, stored: Cache, files: list[Path], stamps: list[Stamp], size: int) -> Cache:
     _remove_others(folder, stored.file)  # what a killed process had begun
     name = f"pixels-{secrets.token_hex(4)}.npy"
-    with written(folder / name, len(paths) * size * size) as new, new.open("r+b") as file:
-        faults = _fill(file, stored, paths, stamps, size)
-    films = {path: (*stamps[row], row, faults[row]) for row, path in enumerate(paths)}
+    with written(folder / name, len(files) * size * size) as new, new.open("r+b") as file:
+        faults = _fill(file, stored, files, stamps, size)
+    films = {str(path): (*stamps[row], row, faults[row]) for row, path in enumerate(files)}
     write_text(folder / INDEX, json.dumps({"pixels": name, "films": films}))
     _remove_others(folder, name)
     return _open(folder)
 
 
-def _fill(file: BinaryIO, stored: Cache, paths: list[str], stamps: list[Stamp], size: int) -> list[str]:
+def _fill(file: BinaryIO, stored: Cache, films: list[Path], stamps: list[Stamp], size: int) -> list[str]:
     """Writes an array [N, size, size] uint8 in NumPy's format; returns why each film could not be read, or "".
 
     Written, not mapped: a process that writes to mapped pages of a full disk is killed (SIGBUS).
     """
-    shape = len(paths), size, size
+    shape = len(films), size, size
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     file.flush()
     begin, film = file.tell(), size * size
-    _reserve(file, begin + len(paths) * film)
+    _reserve(file, begin + len(films) * film)
 
     def fill(row: int) -> str:
-        if stored.fresh(paths[row], stamps[row]):
-            _, _, old, fault = stored.index[paths[row]]
+        if stored.fresh(str(films[row]), stamps[row]):
+            _, _, old, fault = stored.index[str(films[row])]
             _write(file, stored.pixels[old].tobytes(), begin + row * film)
             return fault
         try:
-            pixels = to_pixels(read_film(Path(paths[row]).read_bytes()), size)
+            pixels = to_pixels(read_film(films[row].read_bytes()), size)
         except RefusedFilm as refused:
             return refused.message
         _write(file, pixels.tobytes(), begin + row * film)
         return ""
 
     with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter lock while it decodes
-        bar = tqdm(pool.map(fill, range(len(paths))), "decoding films", len(paths), unit="film", disable=None)
+        bar = tqdm(pool.map(fill, range(len(films))), "decoding films", len(films), unit="film", disable=None)
         return list(bar)
 
 

@@ -62,6 +62,39 @@ class EpochSampler(Sampler[int]):
             yield from generator.choice(len(share), self.draws, p=share).tolist()
 
 
+class Shares(Sampler[list[int]]):
+    """One process's share of every batch: over all processes each film that is drawn comes once, in the drawn order.
+
+    Shares of a batch differ by one film at most. A last batch of fewer films than processes joins the one before it.
+
+    Args:
+        sampler: draws the films of an epoch.
+        batch_size: films of a batch, over all processes.
+        processes: how many there are.
+        process: which of them this is.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, processes: int, process: int) -> None:
+        self.sampler, self.batch_size, self.processes, self.process = sampler, batch_size, processes, process
+
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        whole, left = divmod(len(self.sampler), self.batch_size)
+        return max(1, whole + (left >= self.processes))
+
+    def films(self, batch: int) -> int:
+        """Of a batch, by its number from 0, over all processes."""
+        return self.batch_size if batch < len(self) - 1 else len(self.sampler) - batch * self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.fromiter(self.sampler, np.int64)
+        for batch in range(len(self)):
+            start = batch * self.batch_size
+            yield np.array_split(order[start : start + self.films(batch)], self.processes)[self.process].tolist()
+
+
 def labelled_rows(targets: NDArray[np.int8], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of the rows of ``targets``, [N, L], that have a label: the others would change no weight."""
     return rows[(targets[rows] >= 0).any(axis=1)]
@@ -86,9 +119,14 @@ def positive_weights(targets: NDArray[np.int8]) -> Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
-def loader(films: CachedFilms, sampler: Sampler[int] | None, batch_size: int) -> DataLoader[Batch]:
-    """Batches straight out of the cache; in order where no sampler is given."""
-    return DataLoader(films, batch_size=batch_size, sampler=sampler, collate_fn=_as_is)
+def training_loader(films: CachedFilms, shares: Shares) -> DataLoader[Batch]:
+    """Batches straight out of the cache."""
+    return DataLoader(films, batch_sampler=shares, collate_fn=_as_is)
+
+
+def validation_loader(films: CachedFilms, batch_size: int) -> DataLoader[Batch]:
+    """The same, every film in order."""
+    return DataLoader(films, batch_size=batch_size, collate_fn=_as_is)
 
 
 def model_inputs(films: Tensor, config: ModelConfig) -> Tensor:

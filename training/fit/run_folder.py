@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,6 +10,8 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from accelerate.utils.constants import FSDP_MODEL_NAME
+from torch.distributed.checkpoint.api import CheckpointException
 
 from training.data.films import Films
 from training.data.labels import any_finding
@@ -37,7 +38,9 @@ def origin_of(config: TrainConfig, films: Films) -> Origin:
 
 def hash_of(films: Films) -> str:
     """SHA-256 of the films' names, sizes, patients, splits and labels."""
-    table = films.table[["image", "patient", "split"]].assign(size=films.table["path"].map(os.path.getsize))
+    table = films.table[["image", "patient", "split"]].assign(
+        size=[path.stat().st_size for path in films.table["path"]]
+    )
     digest = hashlib.sha256(table.to_csv(index=False).encode() + films.diseases.tobytes())
     if (films.findings != any_finding(films.diseases)).any():
         digest.update(films.findings.tobytes())  # else they say no more than the diseases do
@@ -78,13 +81,17 @@ def load_state(accelerator: Accelerator, out: Path) -> History:
     """Loads the last finished epoch's state; returns the lines of the finished epochs, none where there is no state.
 
     Raises:
-        DataError: the state is damaged, or of another version of this project.
+        DataError: the state is damaged, of another version of this project, or of whole weights where these are in
+            shards, and the other way round.
     """
     if not (out / STATE).exists():
         return []
+    if (out / "state" / f"{FSDP_MODEL_NAME}_0").exists() != accelerator.is_fsdp2:
+        kept = "whole weights" if accelerator.is_fsdp2 else "weights in shards (FSDP)"
+        raise DataError(f"{out / 'state'} is of {kept}: go on with the accelerate configuration that it was begun with")
     try:
         accelerator.load_state(str(out / "state"))
-    except (ValueError, KeyError, RuntimeError) as fault:
+    except (ValueError, KeyError, RuntimeError, CheckpointException) as fault:
         raise DataError(f"{out / 'state'} cannot be gone on from ({fault}): start anew with --force") from fault
     history: History = json.loads((out / STATE).read_text())["history"]
     return history
@@ -147,7 +154,12 @@ def write_state(accelerator: Accelerator, origin: Origin, history: History, out:
     with ExitStack() as stack:
         new = [str(stack.enter_context(written_folder(out / "state"))) if accelerator.is_main_process else None]
         [folder] = broadcast_object_list(new)  # each process adds its own random numbers' state
-        accelerator.save_state(folder)
+        try:
+            accelerator.save_state(folder)
+        except (
+            CheckpointException
+        ) as fault:  # of sharded weights; no Exception: a full disk would go unnamed
+            raise RuntimeError(str(fault)) from fault
         if accelerator.is_main_process:
             (Path(folder) / STATE.name).write_text(json.dumps({**origin, "history": history}))
         accelerator.wait_for_everyone()
