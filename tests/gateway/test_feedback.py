@@ -196,7 +196,7 @@ def test_nothing_that_was_answered_is_lost_by_kill_9(
 @pytest.mark.parametrize("order", ["UPDATE feedback SET labels = '{}'", "DELETE FROM feedback", "DELETE FROM reports"])
 def test_what_was_said_cannot_be_changed_or_removed(noting: Gateway, torchserve: StandIn, order: str) -> None:
     judge(noting, read(noting), AGREED)
-    with pytest.raises(DBAPIError, match="never|violates foreign key constraint"):
+    with pytest.raises(DBAPIError, match=r"never|violates foreign key constraint"):
         ask(noting.records, order)
 
 
@@ -218,15 +218,13 @@ def test_a_database_that_is_away_costs_reports_their_id_and_feedback_its_answer_
         assert answer.headers["retry-after"] == "30"
         assert gateway.metric("cxr_gateway_records_failed_total") >= failed + 41
         assert (gateway.state()["ready"], gateway.state()["records_written"]) == (True, False)
-        with pytest.raises(
-            RecordsFault, match=r"^postgresql\+pg8000://postgres:\*\*\*@127.* cannot be read \(Can't create a"
-        ):
+        with pytest.raises(RecordsFault, match=r"postgres:\*\*\*@127.* cannot be read \(Can't create a conn"):
             export(gateway.records, tmp_path / "feedback.csv")
         own_postgresql.start()
         gateway.until(lambda: bool(gateway.state()["records_written"]))
         id = read(gateway)
     assert judge(gateway, id, AGREED).status_code == 201
-    events = [line["event"] for line in gateway.log]
+    events = [line.get("event") for line in gateway.log]
     assert (events.count("records_failed"), events.count("records_back")) == (2, 2)  # not a line for each film
     assert PASSWORD not in gateway.log_text
     gateway.stop()
@@ -242,7 +240,9 @@ def test_a_database_that_does_not_answer_is_not_waited_for_by_every_film(
         reports = list(clients.map(gateway.read, [b"film:0.75"] * 100))
     assert {report.status_code for report in reports} == {200}
     assert not any("id" in report.json() for report in reports)
-    assert [line["event"] for line in gateway.log].count("records_failed") == 1  # by one, which the others waited for
+    assert [line.get("event") for line in gateway.log].count(
+        "records_failed"
+    ) == 1  # by one, which the others waited for
     own_postgresql.hang(False)
     gateway.until(lambda: bool(gateway.state()["records_written"]))
     read(gateway)
