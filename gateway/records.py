@@ -95,6 +95,7 @@ class Records:
         """
         given = await self._run(lambda: self._answer(id, key, feedback))
         if given is None:
+            # Where the database went away at the very end, it may have it: a second sending is answered with 409 then.
             detail = "the service could not write it down. Send it again"
             raise Problem("NotStored", detail, retry_after=RETRY_AFTER)
         return given

@@ -64,7 +64,7 @@ class Settings:
     @property
     def records_place(self) -> str:
         """The file's path, or the URL."""
-        return self.records if is_url(self.records) else str(self.server / self.records)
+        return self.records.strip() if is_url(self.records) else str(self.server / self.records)
 
     @property
     def films_folder(self) -> Path:

@@ -36,6 +36,9 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
         resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": one["name"]}, "data": data})
     for one in told.pop("patches", []):
         operations = yaml.safe_load(one["patch"])
+        if "target" not in one:
+            _delete(resources, operations)
+            continue
         for resource in _targets(resources, one["target"]):
             _patch(resource, operations)
     for one in told.pop("images", []):
@@ -77,17 +80,32 @@ def _targets(resources: Sequence[Resource], target: dict[str, str]) -> list[Reso
     return found
 
 
+def _delete(resources: list[Resource], patch: Resource) -> None:
+    """A strategic merge patch that does nothing else."""
+    if patch.keys() != {"$patch", "apiVersion", "kind", "metadata"} or patch["$patch"] != "delete":
+        raise ValueError(f"not known here: {patch}")
+    for resource in _targets(resources, {"kind": patch["kind"], "name": patch["metadata"]["name"]}):
+        resources.remove(resource)
+
+
 def _patch(resource: Resource, operations: Sequence[dict[str, Any]]) -> None:
-    """JSON Patch (RFC 6902), "add" and "replace" alone."""
+    """JSON Patch (RFC 6902), without "move" and "copy"."""
     for one in operations:
         *parents, last = [word.replace("~1", "/").replace("~0", "~") for word in one["path"].split("/")[1:]]
         place: Any = resource
         for word in parents:
             place = place[int(word)] if isinstance(place, list) else place[word]
-        value = copy.deepcopy(one["value"])
+        value = copy.deepcopy(one.get("value"))
+        at: Any = int(last) if isinstance(place, list) and last != "-" else last
+        there = at < len(place) if isinstance(at, int) else at in place
         if one["op"] == "add" and isinstance(place, list):
-            place.insert(len(place) if last == "-" else int(last), value)
-        elif one["op"] == "add" or (one["op"] == "replace" and last in place):
-            place[last] = value
+            place.insert(len(place) if at == "-" else at, value)
+        elif one["op"] == "add" or (one["op"] == "replace" and there):
+            place[at] = value
+        elif one["op"] == "remove" and there:
+            del place[at]
+        elif one["op"] == "test" and there:
+            if place[at] != value:
+                raise ValueError(f"it is {place[at]!r}: {one}")
         else:
             raise ValueError(f"not known here, or nothing to replace: {one}")

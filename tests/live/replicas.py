@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
+
 from benchmarks.arms.reserved_ports import free_ports
 from benchmarks.arms.torchserve import configure
 from tests.gateway.conftest import ROOT, Gateway
@@ -43,8 +45,7 @@ class Replica:
         self.port = self.gateway.port
 
     def wait_until_ready(self) -> None:
-        wait_until(lambda: self.gateway.process.poll() is not None or self.gateway.get("/health/ready").is_success)
-        assert self.gateway.process.poll() is None, self.gateway.log_text
+        wait_until(self._is_ready)
 
     def end(self, sent: signal.Signals) -> int:
         """Its exit code; its TorchServe goes with it."""
@@ -57,6 +58,12 @@ class Replica:
             shutil.copy(path, self._store)
         self.gateway.start()
         self.wait_until_ready()
+
+    def _is_ready(self) -> bool:
+        assert self.gateway.process.poll() is None, self.gateway.log_text
+        with suppress(httpx.ConnectError):
+            return self.gateway.get("/health/ready").is_success
+        return False
 
 
 class Balancer:

@@ -1,9 +1,9 @@
 """Three replicas behind a balancer go over to a new pair of models one by one, while films are read.
 
 What is promised: a film is answered with a report, or with a problem document that says that it was not read, or that
-its replica was killed under it. A report is of one pair. Whichever replica has given it, any of them takes what a reader
-says of it, once. Each film that was answered with a report is counted once; of those whose replica was killed each is
-counted once or not at all. A revoked key is refused by all replicas at their next request.
+its replica was killed under it. A report is of one pair. Whichever replica has given it, any of them takes what a
+reader says of it, once. Each film that was answered with a report is counted once; of those whose replica was killed
+each is counted once or not at all. A revoked key is refused by all replicas at their next request.
 
 REPLICAS_FILMS says how many films are read, in five stretches of the same length.
 """
