@@ -31,6 +31,8 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
     for name in told.pop("resources", []):
         path = folder / name
         resources += render(path) if path.is_dir() else [one for one in yaml.safe_load_all(path.read_text()) if one]
+    for name in told.pop("components", []):  # before the folder's own patches
+        _apply(folder / name, resources)
     for one in told.pop("configMapGenerator", []):
         data = {name: (folder / name).read_text() for name in one["files"]}
         resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": one["name"]}, "data": data})
@@ -46,8 +48,6 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
             name, _, _ = container["image"].rpartition(":")
             if name == one["name"]:
                 container["image"] = f"{one.get('newName', name)}:{one['newTag']}"
-    for name in told.pop("components", []):
-        _apply(folder / name, resources)
     for resource in resources if "namespace" in told else []:
         resource["metadata"]["namespace"] = told["namespace"]
     if told.keys() - HEADER:

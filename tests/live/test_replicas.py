@@ -175,13 +175,13 @@ def test_replicas_go_over_to_a_new_pair_one_by_one_and_no_film_is_lost(
     assert judge(second.port, key, of_first).status_code == 201
     again = judge(third.port, key, of_first)
     assert (again.status_code, again.json()["type"]) == (409, "urn:cxr:FeedbackGiven")
-    of_killed = json.loads(before[0].body)["id"]
-    assert judge(balancer.port, key, of_killed).status_code == 201
+    of_old_pair = json.loads(before[0].body)["id"]
+    assert judge(balancer.port, key, of_old_pair).status_code == 201
     out = tmp_path / "feedback.csv"
     command = [sys.executable, "-m", "workflows.feedback", "export", "--records", records, "--out", str(out)]
     subprocess.run(command, cwd=ROOT, check=True)
     with out.open(newline="") as file:
-        assert [row["Image ID"] for row in csv.DictReader(file)] == [of_first, of_killed]
+        assert [row["Image ID"] for row in csv.DictReader(file)] == [of_first, of_old_pair]
 
 
 @pytest.mark.slow
