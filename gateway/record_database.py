@@ -26,7 +26,6 @@ WAIT = 5.0
 """Seconds for another gateway on the same file."""
 WAIT_FOR_SERVER = 3.0
 """Seconds for a connection to PostgreSQL, and for each of its answers."""
-FORMS = "a file, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 
 class RecordsFault(Fault):
@@ -133,7 +132,7 @@ def reason(fault: BaseException) -> str:
 
 
 def _server(place: str) -> URL:
-    said = f"records are {FORMS}; CXR_RECORDS (--records) is neither"
+    said = "records are a file, or postgresql://USER:PASSWORD@HOST:5432/DATABASE; CXR_RECORDS (--records) is neither"
     try:
         url = make_url(place)
     except (ArgumentError, ValueError):  # or a port that is no number
