@@ -11,7 +11,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.admission import Admission
-from gateway.kept_films import FOLDER, KeptFilms
+from gateway.kept_films import KeptFilms
 from gateway.keys import KEYS_FILE, Keys
 from gateway.metrics import Metrics
 from gateway.records import Records
@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         workflows.server.ServerError: ``settings.server`` holds no configuration.
-        gateway.records.RecordsFault: another program's file lies where the records belong.
+        gateway.records.RecordsFault: another program's file lies where the records belong, or their URL is none.
     """
     server = Server.of_folder(settings.server)
     active = Active.of(server)
@@ -53,11 +53,11 @@ def create_app(settings: Settings) -> FastAPI:
     supervisor = Supervisor(server, upstream, active, settings.restart_after)
     metrics.show_models(lambda: supervisor.models)
     keys = Keys(settings.secrets / KEYS_FILE)
-    records = Records(settings.records_file, settings.records_days, settings.records_number, metrics.records_failed)
+    records = Records(settings.records_place, settings.records_days, settings.records_number, metrics.records_failed)
     pair, films = ServedPair(server, active), _kept_films(settings)
     reports = Reports(settings, active, admission, upstream, supervisor, metrics, records, pair, films)
     drift = DriftRoute(settings.drift_days, records, pair, metrics)
-    health = Health(admission, supervisor, active, settings.keep_films)
+    health = Health(admission, supervisor, active, records, settings.keep_films)
 
     app = FastAPIOffline(
         title="CXR Cascade",
@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _kept_films(settings: Settings) -> KeptFilms | None:
     if not settings.keep_films:
         return None
-    return KeptFilms(settings.records_file.parent / FOLDER, settings.keep_films_days, settings.keep_films_mb * 10**6)
+    return KeptFilms(settings.films_folder, settings.keep_films_days, settings.keep_films_mb * 10**6)
 
 
 def _lifespan(

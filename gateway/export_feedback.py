@@ -13,14 +13,16 @@ reader says otherwise. Nothing is taken out of the records, and a gateway may be
 import argparse
 import csv
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, select
 
 from gateway.feedback import corrected
-from gateway.records import RecordsFault, open_to_read
-from gateway.settings import Settings
+from gateway.record_database import FAULTS, RecordsFault, reading, reason
+from gateway.record_tables import FEEDBACK, REPORTS
+from gateway.settings import parse_settings
 from handlers.findings import FINDING, FINDINGS, LABELS
 from workflows import command_line
 from workflows.files.atomic import written
@@ -30,17 +32,20 @@ COLUMNS = (*DESCRIPTION, *(f"prob_{name}" for name in LABELS), "Abnormal", *FIND
 SAID = {True: "YES", False: "NO", None: ""}
 
 
-def export(records: Path, out: Path) -> int:
+def export(records: str, out: Path) -> int:
     """Writes the table, and returns its number of rows.
 
+    Args:
+        records: the gateway's, a file or a URL.
+
     Raises:
-        RecordsFault: there are no records, another program's file is there, or ``out`` is there already.
+        RecordsFault: there are no records, they cannot be read, another program's file is there, or ``out`` is there
+            already.
         NotWritten: the disk is full; nothing of the table is there.
     """
     if out.is_file():
         raise RecordsFault(f"{out} is there already: move it away, or give --out another name")
-    with closing(open_to_read(records)) as rows:
-        judged = list(_rows(rows))
+    judged = list(_rows(records))
     with written(out) as new, new.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
@@ -48,25 +53,37 @@ def export(records: Path, out: Path) -> int:
     return len(judged)
 
 
-def _rows(rows: sqlite3.Connection) -> Iterator[dict[str, object]]:
-    found = rows.execute(
-        "SELECT report, feedback.key, feedback.given, readable, labels, remark, pair, models, routed, scores, present "
-        "FROM feedback JOIN reports ON reports.id = feedback.report ORDER BY feedback.rowid"
-    )
-    for report, key, given, readable, said, remark, pair, models, routed, scores, present in found:
-        labels, probabilities, called = json.loads(said), json.loads(scores), json.loads(present)
-        yield {
-            **dict(zip(DESCRIPTION[:4], (report, report, key, given), strict=True)),
-            "readable": SAID[bool(readable)],
-            "pair": pair,
-            "models": models,
-            "routed": bool(routed),
-            **{f"prob_{name}": probabilities[name] for name in LABELS},
-            "Abnormal": SAID[labels[FINDING]],
-            **{name: SAID[labels[name]] for name in FINDINGS},
-            "corrected": "|".join(corrected(labels, {name: name in called for name in LABELS})),
-            "remark": remark,
-        }
+def _rows(records: str) -> Iterator[dict[str, object]]:
+    said, report = FEEDBACK.c, REPORTS.c
+    of_report = (report.pair, report.models, report.routed, report.scores, report.present)
+    asked = select(said.report, said.key, said.given, said.readable, said.labels, said.remark, *of_report)
+    database = reading(records)
+    try:
+        with database.transaction() as rows:
+            found = rows.execute(asked.join_from(FEEDBACK, REPORTS).order_by(said.given, said.report))
+            yield from map(_row, found)
+    except RecordsFault:
+        raise
+    except FAULTS as fault:
+        raise RecordsFault(f"{database.name} cannot be read ({reason(fault)})") from None
+    finally:
+        database.close()
+
+
+def _row(found: Row[Any]) -> dict[str, object]:
+    labels, probabilities, called = json.loads(found.labels), json.loads(found.scores), json.loads(found.present)
+    return {
+        **dict(zip(DESCRIPTION[:4], (found.report, found.report, found.key, found.given), strict=True)),
+        "readable": SAID[bool(found.readable)],
+        "pair": found.pair,
+        "models": found.models,
+        "routed": bool(found.routed),
+        **{f"prob_{name}": probabilities[name] for name in LABELS},
+        "Abnormal": SAID[labels[FINDING]],
+        **{name: SAID[labels[name]] for name in FINDINGS},
+        "corrected": "|".join(corrected(labels, {name: name in called for name in LABELS})),
+        "remark": found.remark,
+    }
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m gateway.export_feedback") -> None:
@@ -77,13 +94,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m gateway.
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     parser.add_argument(
         "--records",
-        type=Path,
-        default=Settings().records_file,
-        metavar="FILE",
-        help="of the gateway (%(default)s)",
+        metavar="FILE_OR_URL",
+        help="of the gateway (CXR_RECORDS, or records/gateway.sqlite)",
     )
     chosen = parser.parse_args(arguments)
-    print(f"{chosen.out}: {export(chosen.records, chosen.out)} reports that readers judged")
+    records = chosen.records or parse_settings([]).records_place
+    print(f"{chosen.out}: {export(records, chosen.out)} reports that readers judged")
 
 
 if __name__ == "__main__":

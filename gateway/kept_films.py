@@ -14,8 +14,6 @@ from gateway.render_pool import RenderPool
 from handlers.report import Refusal
 from workflows.files.atomic import written
 
-FOLDER = "films"
-"""Beside the file of records."""
 PRIVATE = 0o600
 
 logger = logging.getLogger(__name__)

@@ -1,68 +1,45 @@
-"""What the gateway notes, in one SQLite file: the probabilities of reports, for as long as a reader may answer them;
-what readers said; and by day how many films fell into which bin (``handlers.histograms``). No film, no file's name,
-nothing of a patient.
+"""What the gateway notes, in an SQLite file or a PostgreSQL database (``gateway.record_database``): the probabilities
+of reports, for as long as a reader may answer them; what readers said; and by day how many films fell into which bin
+(``handlers.histograms``). No film, no file's name, nothing of a patient.
 
-A report and its counts are one transaction, which is in the file before the report is answered: a kill loses none that
-a client has seen. What a reader says is on the disk, too, before it is answered (``synchronous=FULL``). It is never
-changed or removed, nor are the reports that it is about.
+A report and its counts are one transaction, which is in the database before the report is answered: a kill loses none
+that a client has seen. What a reader says is on the disk, too, before it is answered. It is never changed or removed,
+nor are the reports that it is about.
 """
 
 import asyncio
 import json
 import logging
-import os
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from threading import Event, Thread
 from typing import TypeVar
 
 from prometheus_client import Counter
+from sqlalchemy import Select, delete, exists, func, insert, select
 
 from gateway.feedback import Feedback, corrected
 from gateway.problems import Problem
+from gateway.record_database import FAULTS, Database, RecordsFault, reason
+from gateway.record_tables import FEEDBACK, HISTOGRAMS, REPORTS, count_films
 from handlers.findings import FINDING
 from handlers.histograms import QUANTITIES, bins_of, number_of_bins
 from handlers.report import Report
-from workflows.command_line import Fault
 
-APPLICATION_ID = 0x43585231
-"""By which SQLite knows the file as ours ("CXR1")."""
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS reports (
-    id TEXT PRIMARY KEY, given TEXT NOT NULL, key TEXT NOT NULL, pair TEXT NOT NULL, models TEXT NOT NULL,
-    routed INTEGER NOT NULL, scores TEXT NOT NULL, present TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS feedback (
-    report TEXT PRIMARY KEY REFERENCES reports (id), given TEXT NOT NULL, key TEXT NOT NULL,
-    readable INTEGER NOT NULL, labels TEXT NOT NULL, remark TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS histograms (
-    day TEXT, pair TEXT, quantity TEXT, bin INTEGER, films INTEGER NOT NULL,
-    PRIMARY KEY (day, pair, quantity, bin)) WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS feedback_stays BEFORE DELETE ON feedback
-    BEGIN SELECT raise(ABORT, 'feedback is never removed'); END;
-CREATE TRIGGER IF NOT EXISTS feedback_is_as_it_was_given BEFORE UPDATE ON feedback
-    BEGIN SELECT raise(ABORT, 'feedback is never changed'); END;
-CREATE TRIGGER IF NOT EXISTS judged_reports_stay BEFORE DELETE ON reports
-    WHEN EXISTS (SELECT 1 FROM feedback WHERE report = OLD.id)
-    BEGIN SELECT raise(ABORT, 'a report that a reader has judged is never removed'); END;
-"""
-WAIT = 5.0
-"""Seconds for another gateway on the same file."""
 RETRY_AFTER = 30.0
-"""Seconds, where the file cannot be written."""
+"""Seconds, where nothing can be written."""
+PAUSE = 2.0
+"""Seconds between two looks whether a database that was away is back."""
 DAYS_OF_FILMS = 400
 """That histograms are kept."""
+PRUNED_AT_ONCE = 10_000
+"""Reports that one transaction removes."""
 
 Value = TypeVar("Value")
 
 logger = logging.getLogger(__name__)
-
-
-class RecordsFault(Fault):
-    """The file is not the gateway's."""
 
 
 @dataclass(frozen=True)
@@ -74,29 +51,40 @@ class Given:
 
 
 class Records:
-    """The file, written by a thread of its own.
+    """The database, written by a thread of its own.
+
+    Where a server is away, or does not answer in time, all that was to be noted meanwhile is not, at once: no film
+    waits for it but those that met its absence. It is looked for until it is back.
 
     Args:
-        path: of the file; its folder is made.
+        place: a file, whose folder is made, or PostgreSQL's URL.
         days: for which a report that nobody answers is kept.
         number: of such reports, at most.
         failed: counts what could not be noted or read.
 
+    Attributes:
+        written: whether the last thing to be noted was.
+
     Raises:
-        RecordsFault: another program's file is there.
+        RecordsFault: another program's file is there, or ``place`` is none.
     """
 
-    def __init__(self, path: Path, days: int, number: int, failed: Counter) -> None:
-        self._path, self._days, self._number = path, days, number
+    def __init__(self, place: str, days: int, number: int, failed: Counter) -> None:
+        self._database, self._days, self._number = Database(place), days, number
         self._thread = ThreadPoolExecutor(1, "records")
-        self._connections: dict[str, sqlite3.Connection] = {}
         self._failed = failed
-        with suppress(sqlite3.Error, OSError):  # a full disk may have room later
-            self._connected("NORMAL")
+        self._away, self._ended = False, Event()
+        self.written = True
+        try:
+            self._database.look()
+        except RecordsFault:
+            raise
+        except FAULTS as fault:  # a full disk may have room later, and a server may come later
+            self._not_written(fault)
 
     async def note(self, id: str, key: str, pair: str, report: Report, seen_before: bool) -> bool:
         """A report, and its film in today's histograms unless it was ``seen_before``. False where the disk is full, or
-        the file cannot be written for another reason, of which the log tells."""
+        the database cannot be written for another reason, of which the log tells."""
         return await self._run(lambda: self._note(id, key, pair, report, seen_before)) or False
 
     async def answer(self, id: str, key: str, feedback: Feedback) -> Given:
@@ -107,13 +95,14 @@ class Records:
         """
         given = await self._run(lambda: self._answer(id, key, feedback))
         if given is None:
-            detail = "the service could not write it down; nothing of it is kept. Send it again"
+            # Where the database went away at the very end, it may have it: a second sending is answered with 409 then.
+            detail = "the service could not write it down. Send it again"
             raise Problem("NotStored", detail, retry_after=RETRY_AFTER)
         return given
 
     async def films(self, pair: str, days: int) -> dict[str, list[int]]:
         """By quantity, the films in each bin that a pair of models read in the last ``days`` days, today (UTC) with
-        them; empty where there are none, or the file cannot be read."""
+        them; empty where there are none, or they cannot be read."""
         return await self._run(lambda: self._films(pair, days)) or {}
 
     async def prune(self) -> None:
@@ -121,144 +110,108 @@ class Records:
         await self._run(self._prune)
 
     async def aclose(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._ended.set()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
 
     async def _run(self, work: Callable[[], Value]) -> Value | None:
+        if self._away:  # the thread may still be at what met its absence
+            self._failed.inc()
+            return None
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
     def _guarded(self, work: Callable[[], Value]) -> Value | None:
-        try:
-            return work()
-        except (sqlite3.Error, OSError, RecordsFault) as fault:
+        if self._away:
             self._failed.inc()
-            self._close()
-            name = getattr(fault, "sqlite_errorname", type(fault).__name__)
-            logger.error("%s: not written (%s)", self._path, name, extra={"event": "records_failed"})
             return None
+        try:
+            value = work()
+        except FAULTS as fault:
+            self._not_written(fault)
+            return None
+        self.written = True
+        return value
+
+    def _not_written(self, fault: BaseException) -> None:
+        self._failed.inc()
+        self.written = False
+        self._database.close()
+        logger.error("%s: not written (%s)", self._database.name, reason(fault), extra={"event": "records_failed"})
+        if self._database.is_shared:
+            self._away = True
+            Thread(target=self._wait_until_back, name="records are away", daemon=True).start()
+
+    def _wait_until_back(self) -> None:
+        while not self._ended.wait(PAUSE):
+            try:
+                self._database.look()
+            except FAULTS:
+                self._database.close()
+                continue
+            self._away, self.written = False, True
+            logger.info("%s: written again", self._database.name, extra={"event": "records_back"})
+            return
 
     def _note(self, id: str, key: str, pair: str, report: Report, seen_before: bool) -> bool:
         scores = {FINDING: report.finding} | report.diseases
-        models = f"binary={report.models.binary} disease={report.models.disease}"
-        probabilities = json.dumps({name: score.probability for name, score in scores.items()})
-        present = json.dumps([name for name, score in scores.items() if score.present])
-        with self._transaction("NORMAL") as rows:
-            rows.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (id, _now(), key, pair, models, report.routed, probabilities, present),
-            )
+        row = {
+            "id": id,
+            "given": _now(),
+            "key": key,
+            "pair": pair,
+            "models": f"binary={report.models.binary} disease={report.models.disease}",
+            "routed": int(report.routed),
+            "scores": json.dumps({name: score.probability for name, score in scores.items()}),
+            "present": json.dumps([name for name, score in scores.items() if score.present]),
+        }
+        with self._database.transaction() as rows:
+            rows.execute(insert(REPORTS), row)
             if not seen_before:
-                today = datetime.now(UTC).date().isoformat()
-                rows.executemany(
-                    "INSERT INTO histograms VALUES (?, ?, ?, ?, 1) "
-                    "ON CONFLICT (day, pair, quantity, bin) DO UPDATE SET films = films + 1",
-                    [(today, pair, quantity, bin) for quantity, bin in bins_of(report).items()],
-                )
+                count_films(rows, _day(0), pair, bins_of(report))
         return True
 
     def _answer(self, id: str, key: str, feedback: Feedback) -> Given:
-        with self._transaction("FULL") as rows:
-            found = rows.execute("SELECT key, scores, present FROM reports WHERE id = ?", (id,)).fetchone()
+        asked = select(REPORTS.c.key, REPORTS.c.present).where(REPORTS.c.id == id)
+        with self._database.transaction(flushed=True) as rows:
+            found = rows.execute(asked.with_for_update()).one_or_none()  # of two readers at once one is the first
             if found is None:
                 detail = f"no report has this id, or it was given over {self._days} days ago"
                 raise Problem("UnknownReport", detail)
-            if found[0] != key:
+            if found.key != key:
                 raise Problem("AnotherKeysReport", "the report was given to another key: only its holder may judge it")
-            before = rows.execute("SELECT given FROM feedback WHERE report = ?", (id,)).fetchone()
+            before = rows.scalar(select(FEEDBACK.c.given).where(FEEDBACK.c.report == id))
             if before:
-                raise Problem("FeedbackGiven", f"this report was judged at {before[0]}; that stands")
+                raise Problem("FeedbackGiven", f"this report was judged at {before}; that stands")
             labels, given = feedback.labels, _now()
-            rows.execute(
-                "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?)",
-                (id, given, key, feedback.readable, json.dumps(labels), feedback.remark),
-            )
-        present = json.loads(found[2])
+            said = {"readable": int(feedback.readable), "labels": json.dumps(labels), "remark": feedback.remark}
+            rows.execute(insert(FEEDBACK), {"report": id, "given": given, "key": key, **said})
+        present = json.loads(found.present)
         return Given(given, corrected(labels, {name: name in present for name in labels}))
 
     def _films(self, pair: str, days: int) -> dict[str, list[int]]:
-        rows = self._connected("NORMAL").execute(
-            "SELECT quantity, bin, sum(films) FROM histograms WHERE pair = ? AND day > ? GROUP BY quantity, bin",
-            (pair, _day(-days)),
-        )
+        bins = HISTOGRAMS.c
+        asked = select(bins.quantity, bins.bin, func.sum(bins.films)).where(bins.pair == pair, bins.day > _day(-days))
         films: dict[str, list[int]] = {}
-        for quantity, bin, number in rows:
-            if quantity in QUANTITIES and bin < number_of_bins(quantity):  # another version may have had other bins
-                films.setdefault(quantity, [0] * number_of_bins(quantity))[bin] = number
+        with self._database.transaction() as rows:
+            for quantity, bin, number in rows.execute(asked.group_by(bins.quantity, bins.bin)):
+                if quantity in QUANTITIES and bin < number_of_bins(quantity):  # another version may have had other bins
+                    films.setdefault(quantity, [0] * number_of_bins(quantity))[bin] = number
         return films
 
     def _prune(self) -> None:
-        unanswered = "id NOT IN (SELECT report FROM feedback)"
-        with self._transaction("NORMAL") as rows:
-            rows.execute(f"DELETE FROM reports WHERE given < ? AND {unanswered}", (_day(-self._days),))
-            last = f"SELECT rowid FROM reports WHERE {unanswered} ORDER BY rowid DESC LIMIT 1 OFFSET ?"
-            rows.execute(f"DELETE FROM reports WHERE rowid <= ({last}) AND {unanswered}", (self._number,))
-            rows.execute("DELETE FROM histograms WHERE day < ?", (_day(-DAYS_OF_FILMS),))
+        unanswered = select(REPORTS.c.id).where(~exists().where(FEEDBACK.c.report == REPORTS.c.id))
+        self._remove(unanswered.where(REPORTS.c.given < _day(-self._days)).limit(PRUNED_AT_ONCE))
+        newest_first = unanswered.order_by(REPORTS.c.given.desc(), REPORTS.c.id)
+        self._remove(newest_first.limit(PRUNED_AT_ONCE).offset(self._number))
+        with self._database.transaction() as rows:
+            rows.execute(delete(HISTOGRAMS).where(HISTOGRAMS.c.day < _day(-DAYS_OF_FILMS)))
 
-    @contextmanager
-    def _transaction(self, synchronous: str) -> Iterator[sqlite3.Connection]:
-        rows = self._connected(synchronous)
-        rows.execute("BEGIN IMMEDIATE")
-        try:
-            yield rows
-            rows.execute("COMMIT")
-        except BaseException:
-            if rows.in_transaction:
-                rows.execute("ROLLBACK")
-            raise
-
-    def _connected(self, synchronous: str) -> sqlite3.Connection:
-        if synchronous not in self._connections:
-            self._connections[synchronous] = _connect(self._path, synchronous)
-        return self._connections[synchronous]
-
-    def _close(self) -> None:
-        for one in self._connections.values():
-            one.close()
-        self._connections.clear()
-
-
-def open_to_read(path: Path) -> sqlite3.Connection:
-    """The file of a gateway, which may be running.
-
-    Raises:
-        RecordsFault: it is not there, or not the gateway's.
-    """
-    if not path.is_file():
-        raise RecordsFault(f"{path} is not there: run this in the gateway's folder, or name the file with --records")
-    rows = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    _require_ours(path, rows)
-    rows.execute("PRAGMA query_only=ON")
-    return rows
-
-
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A file that is there is not opened: closing it would take this process's locks from connections that are open, and
-    # then another program that ends its own deletes the log with what was written (sqlite.org/howtocorrupt, 2.2).
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    rows = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
-    try:
-        _require_ours(path, rows)
-        rows.execute("PRAGMA journal_mode=WAL")
-        rows.execute(f"PRAGMA synchronous={synchronous}")
-        rows.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id={APPLICATION_ID}; COMMIT;")
-    except BaseException:
-        rows.close()
-        raise
-    return rows
-
-
-def _require_ours(path: Path, rows: sqlite3.Connection) -> None:
-    foreign = RecordsFault(f"{path} is no file of the gateway's records: move it away, or name another with --records")
-    try:
-        ((application,),) = rows.execute("PRAGMA application_id").fetchall()
-        ((tables,),) = rows.execute("SELECT count(*) FROM sqlite_master").fetchall()
-    except sqlite3.DatabaseError as fault:
-        if fault.sqlite_errorname == "SQLITE_NOTADB":
-            raise foreign from None
-        raise
-    if application != APPLICATION_ID and (tables or application):
-        raise foreign
+    def _remove(self, ids: Select[tuple[str]]) -> None:
+        """Until there are none of these reports."""
+        removed = PRUNED_AT_ONCE
+        while removed == PRUNED_AT_ONCE:
+            with self._database.transaction() as rows:
+                self._database.take_turns(rows)
+                removed = rows.execute(delete(REPORTS).where(REPORTS.c.id.in_(ids))).rowcount
 
 
 def _day(from_today: int) -> str:
@@ -266,4 +219,4 @@ def _day(from_today: int) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")

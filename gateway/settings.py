@@ -26,13 +26,14 @@ class Settings:
         max_bytes: of a body.
         restart_after: seconds without a read film after which TorchServe is started again; a killed worker is back
             in 20.
-        records: SQLite file of what the gateway notes of reports (``gateway.records``); within ``server``, unless it is
-            an absolute path.
+        records: what the gateway notes of reports (``gateway.records``): an SQLite file, within ``server`` unless it is
+            an absolute path, or the URL of a PostgreSQL database that replicas share
+            (``postgresql://USER:PASSWORD@HOST/DATABASE``).
         records_days: for which a report waits for what a reader says of it; one that was judged stays.
         records_number: of reports that wait, at most.
         drift_days: that films are counted for, to be compared with the archives' validation films.
-        keep_films: whether films that were read are kept beside ``records``, in ``films/``, each as the picture that
-            the models got, under its report's id.
+        keep_films: whether films that were read are kept beside the file of ``records`` (with a URL, in ``records/``
+            of ``server``), in ``films/``, each as the picture that the models got, under its report's id.
         keep_films_days: for which a film is kept.
         keep_films_mb: that all of them may take; the oldest go first.
         quality: what becomes of a film that the models cannot read (unlike the training films, turned, inverted), by
@@ -52,7 +53,7 @@ class Settings:
     max_bytes: int = 64 * 1024 * 1024
     restart_after: float = 60.0
     quality: Literal["warn", "refuse", "correct"] = "warn"
-    records: Path = Path("records/gateway.sqlite")
+    records: str = "records/gateway.sqlite"
     records_days: int = 90
     records_number: int = 100_000
     drift_days: int = 14
@@ -61,8 +62,20 @@ class Settings:
     keep_films_mb: int = 10_000
 
     @property
-    def records_file(self) -> Path:
-        return self.server / self.records
+    def records_place(self) -> str:
+        """The file's path, or the URL."""
+        return self.records.strip() if is_url(self.records) else str(self.server / self.records)
+
+    @property
+    def films_folder(self) -> Path:
+        """Where films are kept."""
+        file = type(self).records if is_url(self.records) else self.records
+        return (self.server / file).parent / "films"
+
+
+def is_url(records: str) -> bool:
+    """Whether it is no path."""
+    return "://" in records
 
 
 def parse_settings(arguments: Sequence[str] | None = None, prog: str = "python -m gateway") -> Settings:

@@ -14,7 +14,7 @@ from training.fit.config import AugmentConfig, DataConfig, ModelConfig, OptimCon
 from training.sample_data import make_sample_data
 from training.train import train
 
-pytest_plugins = ["tests.service", "tests.small_disk"]
+pytest_plugins = ["tests.service", "tests.small_disk", "tests.postgresql"]
 
 TINY = SizesConfig(hidden=32, layers=2, heads=2, mlp=64, patch=8)
 

@@ -4,6 +4,7 @@ from fastapi import Response
 from pydantic import Field
 
 from gateway.admission import Admission
+from gateway.records import Records
 from gateway.supervisor import Supervisor
 from handlers.report import Schema
 from workflows.active import Active
@@ -27,15 +28,20 @@ class Readiness(Schema):
     in_flight: int = Field(description="films that TorchServe has")
     waiting: int = Field(description="films that wait until TorchServe has fewer")
     draining: bool = Field(description="no more films are taken; those that are admitted are finished")
+    records_written: bool = Field(
+        description="whether what is noted of reports was last written; films are taken all the same"
+    )
     keeps_films: bool = Field(description="whether films are kept after they were read")
 
 
 class Health:
     """What a load balancer asks."""
 
-    def __init__(self, admission: Admission, supervisor: Supervisor, active: Active, keeps_films: bool) -> None:
+    def __init__(
+        self, admission: Admission, supervisor: Supervisor, active: Active, records: Records, keeps_films: bool
+    ) -> None:
         self._admission, self._supervisor, self._active = admission, supervisor, active
-        self._keeps_films = keeps_films
+        self._records, self._keeps_films = records, keeps_films
 
     async def live(self) -> Live:
         return Live(live=True)
@@ -51,6 +57,7 @@ class Health:
             in_flight=self._admission.in_flight,
             waiting=self._admission.waiting,
             draining=self._admission.closed,
+            records_written=self._records.written,
             keeps_films=self._keeps_films,
         )
         response.status_code = 200 if state.ready else 503

@@ -31,11 +31,16 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
     for name in told.pop("resources", []):
         path = folder / name
         resources += render(path) if path.is_dir() else [one for one in yaml.safe_load_all(path.read_text()) if one]
+    for name in told.pop("components", []):  # before the folder's own patches
+        _apply(folder / name, resources)
     for one in told.pop("configMapGenerator", []):
         data = {name: (folder / name).read_text() for name in one["files"]}
         resources.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": one["name"]}, "data": data})
     for one in told.pop("patches", []):
         operations = yaml.safe_load(one["patch"])
+        if "target" not in one:
+            _delete(resources, operations)
+            continue
         for resource in _targets(resources, one["target"]):
             _patch(resource, operations)
     for one in told.pop("images", []):
@@ -43,8 +48,6 @@ def _apply(folder: Path, resources: list[Resource]) -> None:
             name, _, _ = container["image"].rpartition(":")
             if name == one["name"]:
                 container["image"] = f"{one.get('newName', name)}:{one['newTag']}"
-    for name in told.pop("components", []):
-        _apply(folder / name, resources)
     for resource in resources if "namespace" in told else []:
         resource["metadata"]["namespace"] = told["namespace"]
     if told.keys() - HEADER:
@@ -77,17 +80,32 @@ def _targets(resources: Sequence[Resource], target: dict[str, str]) -> list[Reso
     return found
 
 
+def _delete(resources: list[Resource], patch: Resource) -> None:
+    """A strategic merge patch that does nothing else."""
+    if patch.keys() != {"$patch", "apiVersion", "kind", "metadata"} or patch["$patch"] != "delete":
+        raise ValueError(f"not known here: {patch}")
+    for resource in _targets(resources, {"kind": patch["kind"], "name": patch["metadata"]["name"]}):
+        resources.remove(resource)
+
+
 def _patch(resource: Resource, operations: Sequence[dict[str, Any]]) -> None:
-    """JSON Patch (RFC 6902), "add" and "replace" alone."""
+    """JSON Patch (RFC 6902), without "move" and "copy"."""
     for one in operations:
         *parents, last = [word.replace("~1", "/").replace("~0", "~") for word in one["path"].split("/")[1:]]
         place: Any = resource
         for word in parents:
             place = place[int(word)] if isinstance(place, list) else place[word]
-        value = copy.deepcopy(one["value"])
+        value = copy.deepcopy(one.get("value"))
+        at: Any = int(last) if isinstance(place, list) and last != "-" else last
+        there = at < len(place) if isinstance(at, int) else at in place
         if one["op"] == "add" and isinstance(place, list):
-            place.insert(len(place) if last == "-" else int(last), value)
-        elif one["op"] == "add" or (one["op"] == "replace" and last in place):
-            place[last] = value
+            place.insert(len(place) if at == "-" else at, value)
+        elif one["op"] == "add" or (one["op"] == "replace" and there):
+            place[at] = value
+        elif one["op"] == "remove" and there:
+            del place[at]
+        elif one["op"] == "test" and there:
+            if place[at] != value:
+                raise ValueError(f"it is {place[at]!r}: {one}")
         else:
             raise ValueError(f"not known here, or nothing to replace: {one}")

@@ -14,6 +14,8 @@ from tests.deploy.kustomize import Resource, containers_of, render
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 POD_NAME = "cxr-cascade-7c9d8b5f6-x2x4z"
+SECRETS = {"cxr-cascade-records": {"url": "postgresql://cxr:a-password@database/cxr"}}
+"""Those that variables are of."""
 UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 
 
@@ -51,7 +53,7 @@ class Pod:
         return cls(template["spec"], container, template["metadata"]["labels"])
 
     def environment(self) -> dict[str, str]:
-        """As the kubelet would make it: references to the pod, to its limits and to variables before."""
+        """As the kubelet would make it: references to the pod, to its limits, to Secrets and to variables before."""
         told: dict[str, str] = {}
         for one in self.container["env"]:
             if "value" in one:
@@ -59,6 +61,8 @@ class Pod:
             elif "fieldRef" in one["valueFrom"]:
                 assert one["valueFrom"]["fieldRef"] == {"fieldPath": "metadata.name"}
                 value = POD_NAME
+            elif "secretKeyRef" in one["valueFrom"]:
+                value = SECRETS[one["valueFrom"]["secretKeyRef"]["name"]][one["valueFrom"]["secretKeyRef"]["key"]]
             else:
                 kind, _, name = one["valueFrom"]["resourceFieldRef"]["resource"].partition(".")
                 value = str(int(quantity(self.container["resources"][kind][name])))

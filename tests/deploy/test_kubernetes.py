@@ -20,11 +20,12 @@ from gateway.settings import Settings
 from tests.deploy import containerfile
 from tests.deploy.custom_resources import KINDS
 from tests.deploy.kustomize import Resource, containers_of, of_kind, render, selects
-from tests.deploy.pod import KUBERNETES, ROOT, Pod, overlay, quantity
+from tests.deploy.pod import KUBERNETES, ROOT, SECRETS, Pod, overlay, quantity
 from workflows import foreground
 from workflows.server import read_settings
 
 WITH_PODS = ("cpu", "gpu")
+COMPONENTS = ("models-volume", "postgresql-records")
 OVERLAYS = (*WITH_PODS, "monitoring", "autoscaling", "keda")
 VERSIONS = ("1.31", "1.34", "1.37")
 """Of Kubernetes: from the oldest with all that is used here to the newest that the validator knows."""
@@ -85,12 +86,12 @@ def test_a_field_that_is_misspelt_is_found(scratch: Path) -> None:
         KINDS["ServiceMonitor"].model_validate(monitor)
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, "models-volume"])
+@pytest.mark.parametrize("name", [*OVERLAYS, *COMPONENTS])
 @pytest.mark.parametrize("command", KUSTOMIZE, ids=" ".join)
 def test_kustomize_makes_the_same_of_them(command: list[str], name: str, scratch: Path) -> None:
     folder = scratch / "overlays" / name
-    if name == "models-volume":
-        use_models_volume(scratch)
+    if name in COMPONENTS:
+        use_component(scratch, name)
         folder = scratch / "overlays" / "cpu"
     done = subprocess.run([*command, folder], capture_output=True, text=True, check=True)
     theirs = re.sub(r"(name: cxr-cascade-torchserve)-[0-9a-z]{10}$", r"\1", done.stdout, flags=re.MULTILINE)
@@ -101,22 +102,49 @@ def test_kustomize_makes_the_same_of_them(command: list[str], name: str, scratch
     assert sort(yaml.safe_load_all(theirs)) == sort(render(folder))
 
 
-def use_models_volume(kubernetes: Path) -> None:
+def use_component(kubernetes: Path, name: str) -> None:
     """As deploy/README.md says."""
-    line = re.search(r"`(components: .*models-volume\])`", (ROOT / "deploy" / "README.md").read_text())
+    line = re.search(rf"`(components: \S*/{name}\])`", (ROOT / "deploy" / "README.md").read_text())
     assert line is not None
     with (kubernetes / "overlays" / "cpu" / "kustomization.yaml").open("a") as file:
         file.write(f"{line[1]}\n")
 
 
 def test_models_come_from_a_volume_where_that_is_wanted_and_are_not_written_to(scratch: Path) -> None:
-    use_models_volume(scratch)
+    use_component(scratch, "models-volume")
     resources = render(scratch / "overlays" / "cpu")
     pod = Pod.of(resources)
     assert pod.volume("/models")["persistentVolumeClaim"] == {"claimName": "cxr-cascade-models", "readOnly": True}
     assert "cxr-cascade-models" in {one["metadata"]["name"] for one in of_kind(resources, "PersistentVolumeClaim")}
     for resource in resources:
         kubernetes_validate.validate(resource, VERSIONS[-1], strict=True)
+
+
+def test_records_are_shared_where_that_is_wanted_and_only_the_database_is_reached(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_component(scratch, "postgresql-records")
+    resources = render(scratch / "overlays" / "cpu")
+    for resource in resources:
+        kubernetes_validate.validate(resource, VERSIONS[-1], strict=True)
+    pod = Pod.of(resources)
+    settings = pod.settings(monkeypatch, containerfile.environment())
+    ((secret, told),) = SECRETS.items()
+    assert settings.records_place == told["url"]
+    assert settings.films_folder.is_relative_to(settings.server)
+    assert settings.records_number == 10 * Settings().records_number
+    readme = " ".join((ROOT / "deploy" / "README.md").read_text().split())
+    assert re.findall(r"create secret generic (\S+) [^`]*--from-file=(\w+)=records\.url", readme) == [(secret, *told)]
+    assert not of_kind(resources, "PersistentVolumeClaim")
+    assert {one["mountPath"] for one in pod.container["volumeMounts"]} >= {str(settings.server), "/tmp"}
+    assert "records" not in {one["name"] for one in (*pod.container["volumeMounts"], *pod.spec["volumes"])}
+    (policy,) = of_kind(resources, "NetworkPolicy")
+    reached = {port["port"]: rule["to"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert reached.keys() == {5432, 53}
+    (database,) = reached[5432]
+    assert [f"{name}={value}" for name, value in database["podSelector"]["matchLabels"].items()] == re.findall(
+        r"([\w-]+/records=\w+)", readme
+    )
 
 
 def test_no_container_is_root_or_may_write_to_its_own_files(resources: list[Resource], pod: Pod) -> None:
@@ -204,8 +232,10 @@ def test_what_is_written_lies_on_volumes_and_what_is_kept_on_one_that_stays(pod:
     mounts = {one["mountPath"] for one in pod.container["volumeMounts"] if not one.get("readOnly")}
     assert mounts == {str(settings.server), os.environ["HOME"], "/tmp", "/records"}
     assert "emptyDir" in pod.volume(str(settings.server)).keys() & pod.volume("/tmp").keys()
-    assert settings.records_file.is_relative_to("/records")
-    assert os.environ["POD_NAME"] in settings.records_file.parts
+    records = Path(settings.records_place)
+    assert records.is_relative_to("/records")
+    assert os.environ["POD_NAME"] in records.parts
+    assert settings.films_folder == records.parent / "films"
     assert "persistentVolumeClaim" in pod.volume("/records")
     assert pod.volume(str(settings.secrets))["secret"]["defaultMode"] & 0o007 == 0
 

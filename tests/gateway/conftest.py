@@ -62,7 +62,7 @@ class Gateway:
     Attributes:
         url: where it listens.
         key: that it takes.
-        records: its file of what it notes.
+        records: its file or database of what it notes.
         log: its lines so far.
     """
 
@@ -74,7 +74,7 @@ class Gateway:
         self.key = make(self.secrets / KEYS_FILE, "tests")
         told = {"port": self.port, "server": server, "secrets": self.secrets, "restart_after": 600}
         told |= {"records": folder / "records.sqlite", **settings}
-        self.records = Path(str(told["records"]))
+        self.records = str(told["records"])
         self._arguments = [word for name, value in told.items() for word in (f"--{name}", str(value))]
         self._log = folder / "gateway.log"
         self.start()
@@ -224,6 +224,22 @@ def start_gateway(stand_in_server, tmp_path_factory: pytest.TempPathFactory) -> 
 def roomy(start_gateway: StartGateway) -> Gateway:
     """Room for every film of a test, and time."""
     return start_gateway(max_wait=PATIENCE)
+
+
+@pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
+def noting(request: pytest.FixtureRequest, start_gateway: StartGateway) -> Gateway:
+    """``roomy``, or one like it whose records are in a PostgreSQL."""
+    if request.param == "SQLite":
+        return request.getfixturevalue("roomy")
+    return start_gateway(max_wait=PATIENCE, records=request.getfixturevalue("postgresql").new_database())
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def records_place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where nothing is noted yet: a file's path, and a database's URL."""
+    if request.param == "SQLite":
+        return str(tmp_path / "records.sqlite")
+    return request.getfixturevalue("postgresql").new_database()
 
 
 @pytest.fixture(scope="session")

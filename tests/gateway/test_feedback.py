@@ -10,14 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from gateway.export_feedback import export
 from gateway.feedback import Feedback
 from gateway.keys import KEYS_FILE, make
-from gateway.records import RecordsFault
+from gateway.record_database import RecordsFault
 from handlers.findings import FINDINGS, LABELS
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.gateway.stand_in import PATIENCE, REPORT_ID, StandIn
+from tests.postgresql import PASSWORD, Postgresql, ask
 from tests.small_disk import SmallDisk
 
 AGREED = {"findings": {"Finding": True, "Mass": False}}
@@ -57,9 +59,9 @@ def test_every_report_has_an_id_of_its_own(roomy: Gateway, torchserve: StandIn) 
 
 
 def test_what_a_reader_says_is_noted_and_where_it_differs_from_the_report(
-    start_gateway: StartGateway, torchserve: StandIn, tmp_path: Path
+    start_gateway: StartGateway, torchserve: StandIn, records_place: str, tmp_path: Path
 ) -> None:
-    gateway = start_gateway()
+    gateway = start_gateway(records=records_place)
     agreed, corrected, healthy, dark = (read(gateway, f"film:0.{at}".encode()) for at in (75, 7, 25, 9))
     answers = [
         judge(gateway, agreed, AGREED),
@@ -117,18 +119,18 @@ def test_a_document_that_says_nothing_or_contradicts_itself_is_refused_by_name(
     assert judge(roomy, id, HEALTHY).status_code == 201  # nothing of it was kept
 
 
-def test_only_its_holder_judges_a_report_and_only_once(roomy: Gateway, torchserve: StandIn) -> None:
-    id, other = read(roomy), make(roomy.secrets / KEYS_FILE, "another-ward")
+def test_only_its_holder_judges_a_report_and_only_once(noting: Gateway, torchserve: StandIn) -> None:
+    id, other = read(noting), make(noting.secrets / KEYS_FILE, "another-ward")
     for unknown in ("0" * 32, "nothing", "%2e%2e"):
-        answer = judge(roomy, unknown, AGREED)
+        answer = judge(noting, unknown, AGREED)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:cxr:UnknownReport")
-    answer = judge(roomy, id, AGREED, key=other)
+    answer = judge(noting, id, AGREED, key=other)
     assert (answer.status_code, answer.json()["type"]) == (403, "urn:cxr:AnotherKeysReport")
-    answer = judge(roomy, id, AGREED, key="nobody's")
+    answer = judge(noting, id, AGREED, key="nobody's")
     assert (answer.status_code, answer.json()["type"]) == (401, "urn:cxr:Unauthorized")
-    given = judge(roomy, id, AGREED).json()["given"]
+    given = judge(noting, id, AGREED).json()["given"]
     for again in (AGREED, HEALTHY):
-        answer = judge(roomy, id, again)
+        answer = judge(noting, id, again)
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:cxr:FeedbackGiven")
         assert given[:19] in answer.json()["detail"]
 
@@ -155,9 +157,9 @@ def test_a_gateway_that_holds_all_films_that_it_may_still_listens_to_readers(
 
 
 def test_nothing_that_was_answered_is_lost_by_kill_9(
-    start_gateway: StartGateway, torchserve: StandIn, tmp_path: Path
+    start_gateway: StartGateway, torchserve: StandIn, records_place: str, tmp_path: Path
 ) -> None:
-    gateway = start_gateway(records=tmp_path / "records" / "gateway.sqlite")
+    gateway = start_gateway(records=records_place)
     waiting = [read(gateway) for _ in range(5)]
     noted: list[str] = []
 
@@ -191,13 +193,71 @@ def test_nothing_that_was_answered_is_lost_by_kill_9(
     assert len(table(after, tmp_path)) == len(rows) + 5
 
 
-def test_what_was_said_cannot_be_changed_or_removed(roomy: Gateway, torchserve: StandIn) -> None:
-    judge(roomy, read(roomy), AGREED)
-    rows = sqlite3.connect(roomy.records)
-    for order in ("UPDATE feedback SET labels = '{}'", "DELETE FROM feedback", "DELETE FROM reports"):
-        with pytest.raises(sqlite3.IntegrityError, match="never"):
-            rows.execute(order)
-    rows.close()
+@pytest.mark.parametrize("order", ["UPDATE feedback SET labels = '{}'", "DELETE FROM feedback", "DELETE FROM reports"])
+def test_what_was_said_cannot_be_changed_or_removed(noting: Gateway, torchserve: StandIn, order: str) -> None:
+    judge(noting, read(noting), AGREED)
+    with pytest.raises(DBAPIError, match=r"never|violates foreign key constraint"):
+        ask(noting.records, order)
+
+
+def test_a_database_that_is_away_costs_reports_their_id_and_feedback_its_answer_but_no_film(
+    start_gateway: StartGateway, torchserve: StandIn, own_postgresql: Postgresql, tmp_path: Path
+) -> None:
+    gateway = start_gateway(records=own_postgresql.new_database())
+    id = read(gateway)
+    assert gateway.state()["records_written"] is True
+    for _ in range(2):  # it comes back, and goes again
+        own_postgresql.kill()
+        failed = gateway.metric("cxr_gateway_records_failed_total")
+        with ThreadPoolExecutor(8) as clients:
+            reports = list(clients.map(gateway.read, [b"film:0.75"] * 40))
+        assert {report.status_code for report in reports} == {200}
+        assert not any("id" in report.json() for report in reports)
+        answer = judge(gateway, id, AGREED)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:cxr:NotStored")
+        assert answer.headers["retry-after"] == "30"
+        assert gateway.metric("cxr_gateway_records_failed_total") >= failed + 41
+        assert (gateway.state()["ready"], gateway.state()["records_written"]) == (True, False)
+        with pytest.raises(RecordsFault, match=r"postgres:\*\*\*@127.* cannot be read \(Can't create a conn"):
+            export(gateway.records, tmp_path / "feedback.csv")
+        own_postgresql.start()
+        gateway.until(lambda: bool(gateway.state()["records_written"]))
+        id = read(gateway)
+    assert judge(gateway, id, AGREED).status_code == 201
+    events = [line.get("event") for line in gateway.log]
+    assert (events.count("records_failed"), events.count("records_back")) == (2, 2)  # not a line for each film
+    assert PASSWORD not in gateway.log_text
+    gateway.stop()
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for_by_every_film(
+    start_gateway: StartGateway, torchserve: StandIn, own_postgresql: Postgresql
+) -> None:
+    gateway = start_gateway(records=own_postgresql.new_database())
+    read(gateway)
+    own_postgresql.hang()
+    with ThreadPoolExecutor(32) as clients:
+        reports = list(clients.map(gateway.read, [b"film:0.75"] * 100))
+    assert {report.status_code for report in reports} == {200}
+    assert not any("id" in report.json() for report in reports)
+    assert [line.get("event") for line in gateway.log].count("records_failed") == 1  # all waited for one
+    own_postgresql.hang(False)
+    gateway.until(lambda: bool(gateway.state()["records_written"]))
+    read(gateway)
+    gateway.stop()
+
+
+def test_a_gateway_that_starts_without_its_database_reads_films_and_notes_them_once_it_is_there(
+    start_gateway: StartGateway, torchserve: StandIn, own_postgresql: Postgresql
+) -> None:
+    url = own_postgresql.new_database()
+    own_postgresql.kill()
+    gateway = start_gateway(records=url)
+    assert "id" not in gateway.read(b"film:0.75").json()
+    own_postgresql.start()
+    gateway.until(lambda: bool(gateway.state()["records_written"]))
+    assert judge(gateway, read(gateway), AGREED).status_code == 201
+    gateway.stop()
 
 
 def test_a_full_disk_costs_reports_their_id_and_feedback_its_answer_but_no_film(
@@ -222,18 +282,16 @@ def test_a_full_disk_costs_reports_their_id_and_feedback_its_answer_but_no_film(
 
 
 def test_nothing_of_a_patient_or_a_remark_reaches_log_metrics_or_tables(
-    roomy: Gateway, torchserve: StandIn, tmp_path: Path
+    noting: Gateway, torchserve: StandIn, tmp_path: Path
 ) -> None:
-    id = roomy.read(b"film:0.75;Testperson^no4711", headers={"X-Request-ID": "req-4711"}).json()["id"]
-    judge(roomy, id, {"findings": {"Testperson": True}})
-    judge(roomy, id, {"Testperson": "no4711"})
-    assert judge(roomy, id, {**AGREED, "remark": "seen by Testperson"}).status_code == 201
-    roomy.line(status=201)
-    assert "Testperson" not in roomy.log_text + roomy.get("/metrics").text
-    assert id not in roomy.log_text + roomy.get("/metrics").text
-    rows = sqlite3.connect(roomy.records)
-    noted = [str(row) for name in ("reports", "histograms") for row in rows.execute(f"SELECT * FROM {name}")]
-    rows.close()
+    id = noting.read(b"film:0.75;Testperson^no4711", headers={"X-Request-ID": "req-4711"}).json()["id"]
+    judge(noting, id, {"findings": {"Testperson": True}})
+    judge(noting, id, {"Testperson": "no4711"})
+    assert judge(noting, id, {**AGREED, "remark": "seen by Testperson"}).status_code == 201
+    noting.line(status=201)
+    assert "Testperson" not in noting.log_text + noting.get("/metrics").text
+    assert id not in noting.log_text + noting.get("/metrics").text
+    noted = [str(row) for name in ("reports", "histograms") for row in ask(noting.records, f"SELECT * FROM {name}")]
     assert not [row for row in noted if "4711" in row or "Testperson" in row]
 
 
@@ -249,10 +307,17 @@ def test_a_table_or_records_that_are_there_already_are_left_alone(roomy: Gateway
     with pytest.raises(RecordsFault, match="is there already: move it away"):
         export(roomy.records, tmp_path / "feedback.csv")
     with pytest.raises(RecordsFault, match="is not there: run this in the gateway's folder"):
-        export(tmp_path / "records.sqlite", tmp_path / "other.csv")
+        export(str(tmp_path / "records.sqlite"), tmp_path / "other.csv")
     sqlite3.connect(tmp_path / "foreign.sqlite").execute("CREATE TABLE reports (mine)")
     for foreign in ("feedback.csv", "foreign.sqlite"):
         with pytest.raises(RecordsFault, match="is no file of the gateway's records"):
-            export(tmp_path / foreign, tmp_path / "other.csv")
+            export(str(tmp_path / foreign), tmp_path / "other.csv")
     assert (tmp_path / "feedback.csv").read_text() == "mine"
     assert not (tmp_path / "other.csv").exists()
+
+
+def test_a_database_without_records_is_said_and_nothing_is_made_in_it(postgresql: Postgresql, tmp_path: Path) -> None:
+    url = postgresql.new_database()
+    with pytest.raises(RecordsFault, match=r"cannot be read \(PostgreSQL 42P01\)"):
+        export(url, tmp_path / "feedback.csv")
+    assert ask(url, "SELECT 1 FROM pg_namespace WHERE nspname = 'cxr_cascade'") == []

@@ -40,6 +40,7 @@ def test_it_is_ready_only_after_a_film_has_gone_through(start_gateway: StartGate
         "in_flight": 0,
         "waiting": 0,
         "draining": False,
+        "records_written": True,
         "keeps_films": False,
     }
     assert gateway.read(b"film:0.5").status_code == 200

@@ -46,6 +46,27 @@ def test_keys_rotate_without_a_restart(path: Path) -> None:
     assert (keys.holder(old), keys.holder(new)) == (None, "ward-3-2")
 
 
+def test_a_mounted_secret_is_read_anew_when_the_kubelet_has_renewed_it(tmp_path: Path) -> None:
+    """Its file is a link into a folder that is a link, which is replaced by one to a new folder."""
+    data = tmp_path / "..data"
+
+    def renew(name: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / KEYS_FILE).write_bytes((tmp_path / "made" / KEYS_FILE).read_bytes())
+        (tmp_path / "..data_tmp").symlink_to(name)
+        (tmp_path / "..data_tmp").rename(data)
+
+    key = make(tmp_path / "made" / KEYS_FILE, "ward-3")
+    renew("..2026_01_01")
+    (tmp_path / KEYS_FILE).symlink_to("..data/" + KEYS_FILE)
+    keys = Keys(tmp_path / KEYS_FILE)
+    assert keys.holder(key) == "ward-3"
+    revoke(tmp_path / "made" / KEYS_FILE, "ward-3")
+    assert keys.holder(key) == "ward-3"
+    renew("..2026_01_02")
+    assert keys.holder(key) is None
+
+
 def test_a_revoked_name_is_not_given_again(path: Path) -> None:
     make(path, "ward-3")
     revoke(path, "ward-3")

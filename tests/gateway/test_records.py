@@ -1,8 +1,11 @@
 """What the gateway notes is bounded in age and number, and what readers judged stays."""
 
 import asyncio
+import csv
+import json
 import sqlite3
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,21 +16,47 @@ import pytest
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter
 from pydicom.data import get_testdata_file
+from sqlalchemy.exc import IntegrityError
 
+from gateway.export_feedback import export
 from gateway.feedback import Feedback
 from gateway.kept_films import KeptFilms
-from gateway.records import Records, RecordsFault
+from gateway.problems import Problem
+from gateway.record_database import RecordsFault
+from gateway.records import Given, Records
 from handlers.decoding.image import read_film
+from handlers.findings import LABELS
 from handlers.report import FilmFacts
 from tests.gateway.conftest import Gateway, StartGateway
 from tests.gateway.stand_in import StandIn, report_of
+from tests.postgresql import Postgresql, ask
 
 HEALTHY = Feedback(findings={"Finding": False})
+FIRST_VERSION = """
+CREATE TABLE reports (
+    id TEXT PRIMARY KEY, given TEXT NOT NULL, key TEXT NOT NULL, pair TEXT NOT NULL, models TEXT NOT NULL,
+    routed INTEGER NOT NULL, scores TEXT NOT NULL, present TEXT NOT NULL);
+CREATE TABLE feedback (
+    report TEXT PRIMARY KEY REFERENCES reports (id), given TEXT NOT NULL, key TEXT NOT NULL,
+    readable INTEGER NOT NULL, labels TEXT NOT NULL, remark TEXT NOT NULL);
+CREATE TABLE histograms (
+    day TEXT, pair TEXT, quantity TEXT, bin INTEGER, films INTEGER NOT NULL,
+    PRIMARY KEY (day, pair, quantity, bin)) WITHOUT ROWID;
+PRAGMA journal_mode=WAL;
+PRAGMA application_id=0x43585231;
+INSERT INTO reports SELECT name, '2026-01-01T00:00:00+00:00', 'ward', 'pair', 'binary=1 disease=1', 0, scores, '[]'
+    FROM (SELECT 'judged' AS name UNION SELECT 'waits'),
+    (SELECT json_group_object(value, 0.25) AS scores FROM json_each('NAMES'));
+INSERT INTO feedback SELECT 'judged', '2026-01-02T00:00:00+00:00', 'ward', 1, json_group_object(value, NULL), 'seen'
+    FROM json_each('NAMES');
+INSERT INTO histograms VALUES ('2026-01-01', 'pair', 'Finding', 40, 5);
+""".replace("NAMES", json.dumps(LABELS))
+"""As the gateway made it before it knew SQLAlchemy."""
 
 
-def with_records(path: Path, work: Callable[[Records], Coroutine[Any, Any, Any]], number: int = 100) -> Any:
+def with_records(place: str, work: Callable[[Records], Coroutine[Any, Any, Any]], number: int = 100) -> Any:
     async def run() -> Any:
-        records = Records(path, 90, number, Counter("failed", "Failed", registry=CollectorRegistry()))
+        records = Records(place, 90, number, Counter("failed", "Failed", registry=CollectorRegistry()))
         try:
             return await work(records)
         finally:
@@ -36,13 +65,12 @@ def with_records(path: Path, work: Callable[[Records], Coroutine[Any, Any, Any]]
     return asyncio.run(run())
 
 
-def ids_in(path: Path) -> list[str]:
-    with sqlite3.connect(path) as rows:
-        return [id for (id,) in rows.execute("SELECT id FROM reports ORDER BY rowid")]
+def ids_in(place: str) -> list[str]:
+    return [id for (id,) in ask(place, "SELECT id FROM reports ORDER BY id")]
 
 
-def test_reports_that_nobody_judged_go_by_age_and_number(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite"
+def test_reports_that_nobody_judged_go_by_age_and_number(records_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.records.PRUNED_AT_ONCE", 2)
 
     async def notes(records: Records) -> None:
         for at in range(8):
@@ -50,16 +78,15 @@ def test_reports_that_nobody_judged_go_by_age_and_number(tmp_path: Path) -> None
         for at in (0, 3):
             await records.answer(f"report-{at}", "ward", HEALTHY)
 
-    with_records(path, notes)
-    with sqlite3.connect(path) as rows:
-        rows.execute("UPDATE reports SET given = '2020-01-01T00:00:00+00:00' WHERE id IN ('report-0', 'report-7')")
-    with_records(path, Records.prune, number=3)
-    assert ids_in(path) == ["report-0", "report-3", "report-4", "report-5", "report-6"]
-    with_records(path, Records.prune, number=1)
-    assert ids_in(path) == ["report-0", "report-3", "report-6"]
+    with_records(records_place, notes)
+    ask(records_place, "UPDATE reports SET given = '2020-01-01T00:00:00+00:00' WHERE id IN ('report-0', 'report-7')")
+    with_records(records_place, Records.prune, number=3)
+    assert ids_in(records_place) == ["report-0", "report-3", "report-4", "report-5", "report-6"]
+    with_records(records_place, Records.prune, number=1)
+    assert ids_in(records_place) == ["report-0", "report-3", "report-6"]
 
 
-def test_films_are_counted_by_day_and_pair_and_not_where_they_were_read_before(tmp_path: Path) -> None:
+def test_films_are_counted_by_day_and_pair_and_not_where_they_were_read_before(records_place: str) -> None:
     image = FilmFacts(width=1024, height=1024, brightness=0.5, modality="DX")
 
     async def work(records: Records) -> tuple[dict[str, list[int]], ...]:
@@ -70,12 +97,93 @@ def test_films_are_counted_by_day_and_pair_and_not_where_they_were_read_before(t
         await records.note("other", "ward", "two", report_of(0.25), False)
         return await records.films("one", 1), await records.films("two", 1), await records.films("three", 1)
 
-    one, two, three = with_records(tmp_path / "records.sqlite", work)
+    one, two, three = with_records(records_place, work)
     assert {name: sum(films) for name, films in one.items()}.items() >= {"Finding": 3, "Mass": 2, "size": 3}.items()
     assert one["modality"] == [0, 0, 3, 0]
     assert one["brightness"][25] == 3
     assert {name: sum(films) for name, films in two.items()} == {"Finding": 1}
     assert three == {}
+
+
+def test_replicas_that_start_and_count_at_once_lose_no_film_to_one_another(records_place: str) -> None:
+    image = FilmFacts(width=1024, height=1024, brightness=0.5, modality="DX")
+    report = report_of(0.75).model_copy(update={"image": image})
+
+    def replica(number: int) -> bool:
+        async def work(records: Records) -> bool:
+            return all([await records.note(f"{number}-{at}", "ward", "pair", report, False) for at in range(25)])
+
+        return with_records(records_place, work)
+
+    with ThreadPoolExecutor(3) as replicas:
+        assert list(replicas.map(replica, range(3))) == [True] * 3
+    films = with_records(records_place, lambda records: records.films("pair", 1))
+    assert {sum(bins) for bins in films.values()} == {75}
+    assert {max(bins) for bins in films.values()} == {75}
+
+
+def test_of_two_readers_at_two_replicas_at_once_one_is_the_first(records_place: str) -> None:
+    async def work(records: Records) -> list[str]:
+        other = Records(records_place, 90, 100, Counter("failed", "Failed", registry=CollectorRegistry()))
+        for at in range(10):
+            await records.note(f"{at}", "ward", "pair", report_of(0.75), False)
+        said = [one.answer(f"{at}", "ward", HEALTHY) for at in range(10) for one in (records, other)]
+        answers = await asyncio.gather(*said, return_exceptions=True)
+        await other.aclose()
+        return ["given" if isinstance(one, Given) else one.type for one in answers]
+
+    assert sorted(with_records(records_place, work)) == ["FeedbackGiven"] * 10 + ["given"] * 10
+    assert len(ask(records_place, "SELECT report FROM feedback")) == 10
+
+
+def test_a_file_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    with sqlite3.connect(path) as rows:
+        rows.executescript(FIRST_VERSION)
+
+    async def work(records: Records) -> list[str]:
+        assert await records.note("new", "ward", "pair", report_of(0.75), False)
+        await records.answer("waits", "ward", HEALTHY)
+        with pytest.raises(Problem, match="judged at 2026-01-02"):
+            await records.answer("judged", "ward", HEALTHY)
+        films = await records.films("pair", 36_500)
+        return [name for name, bins in films.items() if sum(bins) == 6]
+
+    assert with_records(str(path), work) == ["Finding"]
+    assert export(str(path), tmp_path / "feedback.csv") == 2
+    with (tmp_path / "feedback.csv").open(newline="") as file:
+        assert [row["Image ID"] for row in csv.DictReader(file)] == ["judged", "waits"]
+    for order in ("UPDATE feedback SET labels = '{}'", "DELETE FROM feedback", "DELETE FROM reports"):
+        with pytest.raises(IntegrityError, match="never"):
+            ask(str(path), order)
+
+
+@pytest.mark.parametrize("place", ["mysql://host/records", "postgresql+psycopg2://me:secret@host", "http://x:y:z"])
+def test_a_url_of_something_else_is_refused_without_its_password(place: str) -> None:
+    with pytest.raises(
+        RecordsFault, match=r"records are a file, or postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    ) as one:
+        with_records(place, Records.prune)
+    assert place not in str(one.value)
+
+
+def test_a_gateway_whom_the_database_lets_make_nothing_writes_to_what_another_made(postgresql: Postgresql) -> None:
+    url = postgresql.new_database()
+    with_records(url, Records.prune)
+    name = f"gateway_{url.rpartition('_')[2]}"
+    for order in (
+        f"CREATE USER {name} PASSWORD 'a-password'",
+        f"GRANT USAGE ON SCHEMA cxr_cascade TO {name}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cxr_cascade TO {name}",
+    ):
+        ask(url, order)
+    own = url.replace("postgres:a-password", f"{name}:a-password")
+
+    async def work(records: Records) -> Given:
+        assert await records.note("one", "ward", "pair", report_of(0.75), False)
+        return await records.answer("one", "ward", HEALTHY)
+
+    assert with_records(own, work).corrected == ["Finding"]
 
 
 def test_another_program_s_file_is_left_alone(tmp_path: Path) -> None:
@@ -84,7 +192,7 @@ def test_another_program_s_file_is_left_alone(tmp_path: Path) -> None:
         rows.execute("CREATE TABLE reports (mine)")
     before = path.read_bytes()
     with pytest.raises(RecordsFault, match=r"mine\.sqlite is no file of the gateway's records: move it away"):
-        with_records(path, Records.prune)
+        with_records(str(path), Records.prune)
     assert path.read_bytes() == before
 
 
@@ -112,7 +220,7 @@ def test_films_are_kept_only_where_that_is_turned_on_and_without_what_a_dicom_fi
     np.testing.assert_array_equal(np.asarray(Image.open(kept)), read_film(film))
     assert all(path.stat().st_mode & 0o077 == 0 for path in films.iterdir())
     roomy.read(film)
-    assert not (roomy.records.parent / "films").exists()
+    assert not (Path(roomy.records).parent / "films").exists()
 
 
 def test_kept_films_are_bounded_in_bytes_and_age(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {name: name for name in ("chromium", "curl", "g++", "openssl")} | {
     "dciodvfy": "dicom3tools",
     "dsrdump": "dcmtk",
+    "pg_createcluster": "postgresql",
     "ip": "iproute2",
     "Orthanc": "orthanc orthanc-dicomweb",
+    "haproxy": "haproxy",
 }
 """What the tests need, and the Debian packages that have it."""
 TESTED = ["make lint test"]
@@ -61,8 +63,8 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-# ip and Orthanc are always there: they are looked for in the real /usr/sbin, too.
-@pytest.mark.parametrize("lacking", [tuple(PACKAGES)[:-2], ("chromium",), ("curl", "dciodvfy")], ids=" ".join)
+# ip, Orthanc and haproxy are always there: they are looked for in the real /usr/sbin, too.
+@pytest.mark.parametrize("lacking", [tuple(PACKAGES)[:-3], ("chromium",), ("curl", "dciodvfy")], ids=" ".join)
 def test_what_the_tests_need_is_installed_where_it_is_not_there(machine: Machine, lacking: tuple[str, ...]) -> None:
     install = [f"apt-get install -qy --no-install-recommends {PACKAGES[program]}" for program in lacking]
     assert machine.is_of(0).has("apt-get").has_all_but(*lacking).run() == (
