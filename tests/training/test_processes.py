@@ -154,23 +154,25 @@ def test_sharded_weights_give_the_run_of_whole_ones_and_go_on_after_a_kill(share
     require_that_of_one_process(sharded, tmp_path)
 
 
-@pytest.mark.slow
-def test_machines_that_do_not_share_the_run_s_folder_are_refused_before_they_train(
-    shared, tmp_path: Path, free_ports
+@pytest.mark.parametrize(
+    ("seen", "refusal"),
+    [
+        (("other films", True), "see other films, or another configuration, than process 0"),
+        ((None, False), "do not see the .* of process 0: name a folder with --out that all machines share"),
+    ],
+)
+def test_machines_that_see_other_films_or_another_run_s_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: tuple[str | None, bool], refusal: str
 ) -> None:
-    [port], folders = free_ports(1), [shared(f"run-of-{rank}", epochs=1) for rank in (0, 1)]
-    machines = [machine(rank, config, tmp_path, port, fsdp=False) for rank, config in enumerate(folders)]
-    for config, (code, _, complaint) in zip(folders, ended(machines), strict=True):
-        assert code != 0
-        assert f"error: processes [1] do not see the {config.out} of process 0" in complaint
-    assert not any(list(Path(config.out).iterdir()) for config in folders if Path(config.out).exists())
+    """What the second of three processes finds is given; the first and the third are this one."""
 
+    class Process:
+        num_processes, is_main_process = 3, True
 
-def test_machines_that_see_other_films_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Second:
-        num_processes, is_main_process = 2, False
-
-    monkeypatch.setattr(processes, "broadcast_object_list", lambda _: [tmp_path.name])
-    monkeypatch.setattr(processes, "gather_object", lambda seen: [("the first's films", True), *seen])
-    with pytest.raises(DataError, match=r"processes \[1\] see other films, or another configuration, than process 0"):
-        processes.require_one_run(Second(), {"data": "fewer films"}, tmp_path.parent)
+    monkeypatch.setattr(processes, "broadcast_object_list", lambda names: names)
+    monkeypatch.setattr(processes, "gather_object", lambda own: [*own, (seen[0] or own[0][0], seen[1]), *own])
+    with pytest.raises(DataError, match=rf"processes \[1\] {refusal}"):
+        processes.require_one_run(Process(), "films", tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+    monkeypatch.setattr(processes, "gather_object", lambda own: own * 3)
+    processes.require_one_run(Process(), "films", tmp_path / "run")

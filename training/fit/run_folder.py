@@ -156,9 +156,7 @@ def write_state(accelerator: Accelerator, origin: Origin, history: History, out:
         [folder] = broadcast_object_list(new)  # each process adds its own random numbers' state
         try:
             accelerator.save_state(folder)
-        except (
-            CheckpointException
-        ) as fault:  # of sharded weights; no Exception: a full disk would go unnamed
+        except CheckpointException as fault:  # of sharded weights; no Exception: a full disk would go unnamed
             raise RuntimeError(str(fault)) from fault
         if accelerator.is_main_process:
             (Path(folder) / STATE.name).write_text(json.dumps({**origin, "history": history}))

@@ -7,7 +7,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import fsdp2_prepare_model
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.optim.swa_utils import AveragedModel
 
@@ -22,7 +22,7 @@ def gather_by_block(accelerator: Accelerator, network: nn.Module) -> None:
     accelerator.state.fsdp_plugin.mixed_precision_policy = None
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor]:
+def whole_weights(model: nn.Module) -> dict[str, Any]:
     """All weights on the CPU of the main process, none on the others. All processes take part."""
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
