@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from gateway.feedback import corrected
 from gateway.record_database import FAULTS, RecordsFault, reading, reason
@@ -70,7 +70,7 @@ def _rows(records: str) -> Iterator[dict[str, object]]:
         database.close()
 
 
-def _row(found: Row[Any]) -> dict[str, object]:
+def _row(found: Any) -> dict[str, object]:
     labels, probabilities, called = json.loads(found.labels), json.loads(found.scores), json.loads(found.present)
     return {
         **dict(zip(DESCRIPTION[:4], (found.report, found.report, found.key, found.given), strict=True)),
