@@ -33,10 +33,10 @@ from benchmarks.pairs import IMAGE_SIZE, SIZES, Pair, make_pair
 from benchmarks.training import PEAK_BF16, matrix_products
 from handlers.binary_handler import BinaryHandler
 from handlers.calibration import UNCALIBRATED, calibrated
+from handlers.decoding.batch import Decoding
 from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
-from handlers.reading import Decoding
 from training.fit.config import ModelConfig
 from workflows.files.atomic import write_text
 

@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from handlers.decoding.batch import INTERNAL
 from handlers.message import pack
 from handlers.networks.precision import say_precision
 from handlers.networks.vit import serving_device
-from handlers.reading import INTERNAL, Screening
+from handlers.reading import Screening
 from handlers.report import Refusal
 
 CORRECT = b"correct"

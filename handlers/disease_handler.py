@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from handlers.decoding.batch import INTERNAL
 from handlers.message import Screened, unpack
 from handlers.networks.precision import say_precision
 from handlers.networks.vit import serving_device
-from handlers.reading import INTERNAL, Naming
+from handlers.reading import Naming
 from handlers.report import Refusal
 
 logger = logging.getLogger(__name__)

@@ -1,52 +1,25 @@
 """The steps of a reading: decode, stage 1, gate; then stage 2, report. Plain classes, no server in them."""
 
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handlers.decoding.containers import is_dicom
-from handlers.decoding.dicom import modality_of
-from handlers.decoding.image import read_film, to_pixels
+from handlers.decoding.batch import INTERNAL, Decoded, Decoding, decode
 from handlers.message import Asked, Screened
 from handlers.metadata import Metadata
 from handlers.networks.heatmap import Wanted, findings_asked, heatmaps_of
 from handlers.networks.precision import choose
-from handlers.networks.vit import Vit, give_way
-from handlers.processors import processors
+from handlers.networks.vit import Vit
 from handlers.quality import QualityReader, put_right
-from handlers.refusals import CODES, RefusedFilm
-from handlers.report import Correction, FilmFacts, ModelVersions, Quality, Refusal, Report
-
-DECODE_SECONDS = 4.5
-"""A film that is not decoded by then is refused."""
-STUCK = 4
-"""Threads to spare for films that are past their time. A decoder cannot be interrupted, but the limits of
-``handlers.refusals`` bound what each one has to do, so a thread comes back; should all be busy with such films, the
-next ones are refused in their time, too."""
+from handlers.report import Correction, ModelVersions, Quality, Refusal, Report
 
 logger = logging.getLogger(__name__)
-
-LATE = Refusal.because(CODES["DecodeTimeout"], "DecodeTimeout", f"the film was not decoded in {DECODE_SECONDS:g} s")
-INTERNAL = Refusal.because(500, "InternalError", "the film could not be read because of a fault in the service")
-
-Picture = TypeVar("Picture")
-
-
-class Decoded(NamedTuple):
-    """A film as the models get it, [S, S] uint8, its own rows and columns, and what it is."""
-
-    pixels: NDArray[np.uint8]
-    shape: tuple[int, int]
-    facts: FilmFacts
 
 
 class Seen(NamedTuple):
@@ -55,38 +28,6 @@ class Seen(NamedTuple):
     pixels: NDArray[np.uint8]
     features: NDArray[np.float32]
     quality: Quality | None
-
-
-class Decoding(Generic[Picture]):
-    """A batch's films decoded side by side, as many as there are processors, each against a clock of its own.
-
-    Args:
-        decode: one film's bytes to its picture; it does not raise.
-    """
-
-    def __init__(self, decode: Callable[[bytes], Picture | Refusal]) -> None:
-        self._decode = decode
-        self._at_once = processors()
-        self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode", give_way)
-
-    def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
-        """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
-        waiting, answers = deque(enumerate(films)), dict[int, Picture | Refusal]()
-        running: dict[Future[Picture | Refusal], tuple[int, float]] = {}  # a film's place, and when its time is over
-        while waiting or running:
-            while waiting and len(running) < self._at_once:
-                place, film = waiting.popleft()
-                running[self._pool.submit(self._decode, film)] = place, time.monotonic() + DECODE_SECONDS
-            soonest = min(end for _, end in running.values())
-            done, _ = wait(running, max(0.0, soonest - time.monotonic()), FIRST_COMPLETED)
-            for future in done:
-                answers[running.pop(future)[0]] = future.result()
-            for future, (place, end) in list(running.items()):
-                if time.monotonic() >= end:
-                    future.cancel()
-                    del running[future]
-                    answers[place] = LATE
-        return [answers[place] for place in range(len(films))]
 
 
 class Screening:
@@ -108,7 +49,7 @@ class Screening:
         self.cascade = self.metadata.cascade
         self.quality = QualityReader.of_archive(folder)
         self.films_read = 0
-        self._decoding = Decoding(self._decode)
+        self._decoding = Decoding(partial(decode, side=self.vit.image_size))
 
     def screen(
         self, films: Sequence[bytes], heatmaps: Mapping[int, str] | None = None, corrected: Collection[int] = ()
@@ -117,10 +58,24 @@ class Screening:
 
         Args:
             films: their files.
+            heatmaps, corrected: as ``screen_decoded`` takes them.
+        """
+        return self.screen_decoded(self._decoding.decode(films), heatmaps, corrected)
+
+    def screen_decoded(
+        self,
+        films: Sequence[Decoded | Refusal],
+        heatmaps: Mapping[int, str] | None = None,
+        corrected: Collection[int] = (),
+    ) -> list[Screened | Refusal]:
+        """The same of films that were decoded before, maybe in another process.
+
+        Args:
+            films: of this ViT's size, or why they are none.
             heatmaps: by a film's place, the option of its sender (``handlers.networks.heatmap.findings_asked``).
             corrected: the places of films that are put right before they are read, where they are turned or inverted.
         """
-        decoded: list[Decoded | Refusal] = self._decoding.decode(films)
+        decoded = list(films)
         asked: dict[int, tuple[str, ...]] = {}
         for place, option in (heatmaps or {}).items():
             try:
@@ -159,23 +114,6 @@ class Screening:
         for (number, correction), one in zip(corrections.items(), again, strict=True):
             if one.quality and one.quality.readable:
                 seen[number] = one._replace(quality=one.quality.model_copy(update={"corrected": correction}))
-
-    def _decode(self, film: bytes) -> Decoded | Refusal:
-        try:
-            grey = read_film(film)
-            pixels, (rows, columns) = to_pixels(grey, self.vit.image_size), grey.shape
-            facts = FilmFacts(
-                width=columns,
-                height=rows,
-                brightness=float(pixels.mean()) / 255.0,
-                modality=modality_of(film) if is_dicom(film) else None,
-            )
-            return Decoded(pixels, (rows, columns), facts)
-        except RefusedFilm as refused:
-            return Refusal.because(refused.code, refused.type, refused.message)
-        except Exception as fault:
-            logger.error("a film could not be brought to %d px: %s", self.vit.image_size, type(fault).__name__)
-            return INTERNAL
 
     def _gate(self, logit: float, film: Seen, decoded: Decoded, asked: tuple[str, ...] | None) -> Screened:
         finding, encoder = self.cascade.finding_score(logit), self.metadata.shared_encoder

@@ -4,8 +4,6 @@ import json
 import logging
 import math
 import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,11 +17,10 @@ from handlers.bfloat16_rule import Precision
 from handlers.networks.network import load_network
 from handlers.networks.onednn import compute_by_onednn, compute_in_bfloat16
 from handlers.networks.precision import is_native
+from handlers.processors import give_way
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 """The transformers file that holds a checkpoint's image size, mean and std."""
-COMPUTING = 5
-"""Nice value of the threads that compute."""
 THREADS = torch.get_num_threads()
 """Processor cores that torch was given: all of them, or OMP_NUM_THREADS."""
 BROKEN = 70
@@ -37,16 +34,6 @@ logger = logging.getLogger(__name__)
 def serving_device(gpu: int | None = None) -> torch.device:
     """The given GPU, or the first one, or the CPU where there is none."""
     return torch.device("cuda", gpu or 0) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def give_way() -> None:
-    """Lets the threads that pass films on go before this one, which computes for a second at a stretch.
-
-    On Linux a thread has a nice value of its own (sched(7)), elsewhere nothing changes.
-    """
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(COMPUTING, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class Vit:

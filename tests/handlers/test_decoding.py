@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from handlers import reading
+from handlers.decoding import batch
+from handlers.decoding.batch import Decoding
 from handlers.processors import processors
-from handlers.reading import Decoding
 from handlers.report import Refusal
 
 STUCK = b"stuck"
@@ -63,13 +63,13 @@ def test_a_container_s_share_of_the_processors_bounds_what_runs_side_by_side(
 
 
 def test_a_film_past_its_time_is_refused_and_the_others_are_read(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "DECODE_SECONDS", 0.2)
-    batch = [b"\1", STUCK, b"\2", STUCK, STUCK, b"\3"]
-    assert read(Decoding(films.decode).decode(batch)) == [1, "DecodeTimeout", 2, "DecodeTimeout", "DecodeTimeout", 3]
+    monkeypatch.setattr(batch, "DECODE_SECONDS", 0.2)
+    sent = [b"\1", STUCK, b"\2", STUCK, STUCK, b"\3"]
+    assert read(Decoding(films.decode).decode(sent)) == [1, "DecodeTimeout", 2, "DecodeTimeout", "DecodeTimeout", 3]
 
 
 def test_stuck_decoders_hold_up_no_answer_and_come_back(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "DECODE_SECONDS", 0.1)
+    monkeypatch.setattr(batch, "DECODE_SECONDS", 0.1)
     decoding = Decoding(films.decode)
     assert set(read(decoding.decode([STUCK] * 16))) == {"DecodeTimeout"}
     assert read(decoding.decode([b"\1"])) == ["DecodeTimeout"]

@@ -13,7 +13,8 @@ import torch
 from scipy.special import expit
 from transformers import ViTForImageClassification
 
-from handlers.networks.vit import Vit, give_way
+from handlers.networks.vit import Vit
+from handlers.processors import give_way
 from handlers.reading import Screening
 from training.archive import metadata_of
 

@@ -1,0 +1,91 @@
+"""The first step of a reading: a batch's files to what the models get, or why not. No network library is needed."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.decoding.containers import is_dicom
+from handlers.decoding.dicom import modality_of
+from handlers.decoding.image import read_film, to_pixels
+from handlers.processors import give_way, processors
+from handlers.refusals import CODES, RefusedFilm
+from handlers.report import FilmFacts, Refusal
+
+DECODE_SECONDS = 4.5
+"""A film that is not decoded by then is refused."""
+STUCK = 4
+"""Threads to spare for films that are past their time. A decoder cannot be interrupted, but the limits of
+``handlers.refusals`` bound what each one has to do, so a thread comes back; should all be busy with such films, the
+next ones are refused in their time, too."""
+
+logger = logging.getLogger(__name__)
+
+LATE = Refusal.because(CODES["DecodeTimeout"], "DecodeTimeout", f"the film was not decoded in {DECODE_SECONDS:g} s")
+INTERNAL = Refusal.because(500, "InternalError", "the film could not be read because of a fault in the service")
+
+Picture = TypeVar("Picture")
+
+
+class Decoded(NamedTuple):
+    """A film as the models get it, [S, S] uint8, its own rows and columns, and what it is."""
+
+    pixels: NDArray[np.uint8]
+    shape: tuple[int, int]
+    facts: FilmFacts
+
+
+class Decoding(Generic[Picture]):
+    """A batch's films decoded side by side, as many as there are processors, each against a clock of its own.
+
+    Args:
+        decode: one film's bytes to its picture; it does not raise.
+    """
+
+    def __init__(self, decode: Callable[[bytes], Picture | Refusal]) -> None:
+        self._decode = decode
+        self._at_once = processors()
+        self._pool = ThreadPoolExecutor(self._at_once + STUCK, "decode", give_way)
+
+    def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
+        """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
+        waiting, answers = deque(enumerate(films)), dict[int, Picture | Refusal]()
+        running: dict[Future[Picture | Refusal], tuple[int, float]] = {}  # a film's place, and when its time is over
+        while waiting or running:
+            while waiting and len(running) < self._at_once:
+                place, film = waiting.popleft()
+                running[self._pool.submit(self._decode, film)] = place, time.monotonic() + DECODE_SECONDS
+            soonest = min(end for _, end in running.values())
+            done, _ = wait(running, max(0.0, soonest - time.monotonic()), FIRST_COMPLETED)
+            for future in done:
+                answers[running.pop(future)[0]] = future.result()
+            for future, (place, end) in list(running.items()):
+                if time.monotonic() >= end:
+                    future.cancel()
+                    del running[future]
+                    answers[place] = LATE
+        return [answers[place] for place in range(len(films))]
+
+
+def decode(film: bytes, side: int) -> Decoded | Refusal:
+    """A file's pixels as models of ``side`` px get them; it does not raise."""
+    try:
+        grey = read_film(film)
+        pixels, (rows, columns) = to_pixels(grey, side), grey.shape
+        facts = FilmFacts(
+            width=columns,
+            height=rows,
+            brightness=float(pixels.mean()) / 255.0,
+            modality=modality_of(film) if is_dicom(film) else None,
+        )
+        return Decoded(pixels, (rows, columns), facts)
+    except RefusedFilm as refused:
+        return Refusal.because(refused.code, refused.type, refused.message)
+    except Exception as fault:
+        logger.error("a film could not be brought to %d px: %s", side, type(fault).__name__)
+        return INTERNAL
