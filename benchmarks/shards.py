@@ -1,7 +1,8 @@
 """Films per second of a data folder packed into tar files over those of the folder, as a training reads them.
 
     python -m benchmarks.shards --data /data/nih              # some minutes for 15,000 small films
-    python -m benchmarks.shards --data /data/nih --quick      # its first 500 films, to try the script
+    python -m benchmarks.shards --data /data/nih --films 3000 # of its first films
+    python -m benchmarks.shards --data /data/nih --quick      # its first 500, one round, to try the script
 
 Three things are timed, in turns: the bytes alone, one film after the other; a first start, which lists, decodes and
 caches the films; and a later start, which finds them in the cache and looks only whether they have changed. Each from
@@ -40,18 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a data folder of files")
     parser.add_argument("--rounds", type=int, default=3, help="of each arm (%(default)s)")
+    parser.add_argument("--films", type=int, help="how many, a third of them from each split; all unless told")
     parser.add_argument("--quick", action="store_true", help="500 films, one round, into results/quick")
     arguments = parser.parse_args()
+    number, rounds = (500, 1) if arguments.quick else (arguments.films, arguments.rounds)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         folder, packed = arguments.data, Path(scratch, "packed")
-        if arguments.quick:
-            folder = beginning(folder, Path(scratch, "films"), 500)
+        if number:
+            folder = beginning(folder, Path(scratch, "films"), number)
         start = time.perf_counter()
         pack(folder, packed)
         seconds = time.perf_counter() - start
-        document = measure(
-            {"folder": folder, "packed": packed}, Path(scratch), 1 if arguments.quick else arguments.rounds
-        )
+        document = measure({"folder": folder, "packed": packed}, Path(scratch), rounds)
     document = {**machine(), "seconds_to_pack": round(seconds, 2), "wait_ms": WAIT * 1000, **document}
     out = RESULTS / "quick" if arguments.quick else RESULTS
     out.mkdir(exist_ok=True)
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def beginning(folder: Path, out: Path, number: int) -> Path:
-    """A folder of the same tables with links to the first films; a training would miss the others, this does not."""
+    """A folder with copies of the first films of each split, in a table of its own."""
     films = read_films(folder, 0.1, 0).table.groupby("split").head(number // 3)
     rows = ["path,patient,split,Effusion", *(f"{one.image},{one.patient},{one.split},0" for one in films.itertuples())]
     out.mkdir()
