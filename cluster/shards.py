@@ -5,7 +5,7 @@
     DEST/part-000000.parquet a shard's rows in the list's order, once all of them are there
 
 What has a part is finished: the same command reads the other shards, and only those. Every node has to reach the
-folder: tasks read their part of the list there.
+folder: decoders read their part of the list there.
 
 Ray Data's own checkpoints (``CheckpointConfig``, 2.60) are not used. They hold every id that is done in memory, as one
 sorted array of Python strings, which up to ten filter actors are each given: at 10^7 ids of 40 characters 1 GB each,
