@@ -39,6 +39,7 @@ COMMANDS = {
     "feedback": Command("gateway.export_feedback", "what readers said of reports, as a table"),
     "read": Command("client.read", "read films through the gateway"),
     "score": Command("client.score", "read a folder of films through the gateway into a table"),
+    "score-cluster": Command("cluster.score", "read films by the million on a Ray cluster, into Parquet files"),
     "pacs": Command("pacs.node", "the DICOM node: films from a PACS in, their reports back (--status, --again)"),
     "dicom-report": Command("pacs.report", "read DICOM films, and write their reports as DICOM objects"),
     "demo": Command("client.demo", "read the demo's three films through the gateway"),
@@ -69,7 +70,7 @@ def run(words: list[str]) -> int | None:
 
 
 def _listing() -> str:
-    lines = [f"  {name:12} {command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:13} {command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: cxr COMMAND ...     (cxr COMMAND --help: its options)", "", *lines])
 
 

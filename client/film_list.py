@@ -118,13 +118,21 @@ def _by_name(folder: Path) -> dict[str, list[str]]:
     return known
 
 
-def _named(folder: Path, paths: Sequence[str]) -> list[Film]:
-    """By bare name, as NIH's tables do, where no two films share one; else by path, relative to the folder."""
+def names_of(folder: Path, paths: Sequence[str]) -> list[str]:
+    """By bare name, as NIH's tables do, where no two films share one; else by path, relative to the folder.
+
+    Raises:
+        FilmListError: a name that a table cannot hold.
+    """
     names = [os.path.basename(path) for path in paths]
     if len(set(names)) < len(names):
         names = [os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path for path in paths]
     _refuse(folder, "names hold a line break, or are no UTF-8: rename them", [n for n in names if not _fits(n)])
-    return [Film(name, path) for name, path in zip(names, paths, strict=True)]
+    return names
+
+
+def _named(folder: Path, paths: Sequence[str]) -> list[Film]:
+    return [Film(name, path) for name, path in zip(names_of(folder, paths), paths, strict=True)]
 
 
 def _fits(name: str) -> bool:

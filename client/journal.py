@@ -11,14 +11,24 @@ from handlers.report import Refusal, Report
 from workflows.command_line import Fault
 from workflows.files.atomic import naming, written
 
-IMAGE, MODELS, ERROR = "Image Index", "models", "error"
-COLUMNS = (IMAGE, "Finding", *(f"prob_{name}" for name in FINDINGS), "routed", MODELS, ERROR)
+IMAGE, ROUTED, MODELS, ERROR = "Image Index", "routed", "models", "error"
+PROBABILITIES = ("Finding", *(f"prob_{name}" for name in FINDINGS))
+COLUMNS = (IMAGE, *PROBABILITIES, ROUTED, MODELS, ERROR)
 TABLE = f'CREATE TABLE films ("{IMAGE}" PRIMARY KEY, {", ".join(COLUMNS[1:])})'
 """As SQLite keeps the words, so that they tell this command's files from others."""
 
 
 class TableError(Fault):
     """The table is there already, or is not the one that this run would write."""
+
+
+def row_of(name: str, answer: Report | Refusal) -> dict[str, object]:
+    """A film's cells by column: of a film that was refused its name and the reason alone."""
+    if isinstance(answer, Refusal):
+        return {IMAGE: name, ERROR: answer.error.type}
+    models = f"binary={answer.models.binary} disease={answer.models.disease}"
+    found = [answer.finding.probability, *(answer.diseases[finding].probability for finding in FINDINGS)]
+    return {IMAGE: name, **dict(zip(PROBABILITIES, found, strict=True)), ROUTED: answer.routed, MODELS: models}
 
 
 class PredictionsTable(AbstractContextManager["PredictionsTable"]):
@@ -70,13 +80,7 @@ class PredictionsTable(AbstractContextManager["PredictionsTable"]):
         Raises:
             NotWritten: the disk is full; the rows before it are whole.
         """
-        row: dict[str, object] = {IMAGE: name}
-        if isinstance(answer, Refusal):
-            row[ERROR] = answer.error.type
-        else:
-            models = f"binary={answer.models.binary} disease={answer.models.disease}"
-            row |= {"Finding": answer.finding.probability, "routed": str(answer.routed), MODELS: models}
-            row |= {f"prob_{finding}": answer.diseases[finding].probability for finding in FINDINGS}
+        row = row_of(name, answer) | ({} if isinstance(answer, Refusal) else {ROUTED: str(answer.routed)})
         with self._faults():
             values = [row.get(column, "") for column in COLUMNS]
             self._rows.execute(f"INSERT INTO films VALUES ({', '.join('?' * len(values))})", values)

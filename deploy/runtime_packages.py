@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def runtime_packages(pyproject: Path) -> list[str]:
-    """Requirements as pip reads them: the project's own, and those of its optional part ``pacs``."""
+    """Requirements as pip reads them: the project's own, and those of its optional parts ``pacs`` and ``cluster``."""
     project = tomllib.loads(pyproject.read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["pacs"]]
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *optional["pacs"], *optional["cluster"]]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import cxr
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("handlers", "workflows", "client", "gateway", "training", "pacs")
+PACKAGES = ("handlers", "workflows", "client", "gateway", "training", "pacs", "cluster")
 
 
 def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -48,7 +48,7 @@ def test_the_list_of_commands_needs_no_library() -> None:
     shown = call("-c", program)
     assert shown.returncode == 0, shown.stderr
     for name, command in cxr.COMMANDS.items():
-        assert f"  {name:12} {command.help}\n" in shown.stdout
+        assert f"  {name:13} {command.help}\n" in shown.stdout
     loaded = shown.stdout.splitlines()[-1].split()
     assert not {"torch", "numpy", "pydantic", "httpx", "requests"} & set(loaded)
 

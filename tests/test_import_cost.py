@@ -8,7 +8,7 @@ import pytest
 
 NETWORK_LIBRARIES = {"torch", "torchvision", "transformers", "timm", "sklearn", "pandas"}
 LIGHT = ["gateway.__main__", "gateway.check", "client.read", "client.score", "client.demo", "workflows.register"]
-LIGHT += ["workflows.roll", "workflows.foreground", "pacs.node", "pacs.report", "cxr"]
+LIGHT += ["workflows.roll", "workflows.foreground", "pacs.node", "pacs.report", "cluster.score", "cxr"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

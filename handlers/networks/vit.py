@@ -82,11 +82,12 @@ class Vit:
             pixels: the films.
             busy: other films are under way, so that a single one had better take a single core, too.
         """
-        if self._lanes is None or (len(pixels) == 1 and not busy):
+        if self.device.type != "cpu" or (len(pixels) == 1 and not busy):
             return self._forward(pixels, THREADS)
         rounds = math.ceil(len(pixels) / (AT_ONCE * THREADS))
         parts = np.array_split(pixels, min(rounds * THREADS, len(pixels)))
-        return np.concatenate(list(self._lanes.map(self._forward, parts, [1] * len(parts))))
+        in_turn = self._lanes.map if self._lanes else map
+        return np.concatenate(list(in_turn(self._forward, parts, [1] * len(parts))))
 
     @torch.inference_mode()
     def _forward(self, pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:

@@ -1,12 +1,13 @@
-"""The part of two operators' resource definitions that ``deploy/kubernetes`` uses, as types that admit nothing else.
+"""The part of three operators' resource definitions that ``deploy/kubernetes`` uses, as types that admit nothing else.
 
 Kubernetes' own schemas have no custom resources. The names and types are those of the Prometheus operator's
-``monitoring.coreos.com/v1`` and of KEDA's ``keda.sh/v1alpha1``.
+``monitoring.coreos.com/v1``, of KEDA's ``keda.sh/v1alpha1`` and of KubeRay's ``ray.io/v1``.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import kubernetes_validate
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+(ms|s|m|h)$")]
 
@@ -119,4 +120,52 @@ class ScaledObject(Strict):
     spec: Scaled
 
 
-KINDS: dict[str, type[Strict]] = {one.__name__: one for one in (ServiceMonitor, PrometheusRule, ScaledObject)}
+def _is_template(template: dict[str, Any]) -> dict[str, Any]:
+    """A pod's template, by Kubernetes' own schema."""
+    metadata = {"name": "pod", **template["metadata"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+    return template
+
+
+Template = Annotated[dict[str, Any], AfterValidator(_is_template)]
+Parameters = dict[Literal["num-cpus", "object-store-memory"], str]
+"""Of ``ray start``, all text."""
+
+
+class HeadGroup(Strict):
+    rayStartParams: Parameters  # noqa: N815
+    template: Template
+
+
+class WorkerGroup(HeadGroup):
+    groupName: str  # noqa: N815
+    replicas: Annotated[int, Field(ge=0)]
+    minReplicas: Annotated[int, Field(ge=0)]  # noqa: N815
+    maxReplicas: Annotated[int, Field(ge=1)]  # noqa: N815
+
+
+class RayCluster(Strict):
+    rayVersion: str  # noqa: N815
+    headGroupSpec: HeadGroup  # noqa: N815
+    workerGroupSpecs: Annotated[list[WorkerGroup], Field(min_length=1)]  # noqa: N815
+
+
+class Job(Strict):
+    entrypoint: str
+    submissionMode: Literal["K8sJobMode", "HTTPMode", "SidecarMode"]  # noqa: N815
+    backoffLimit: Annotated[int, Field(ge=0)]  # noqa: N815
+    shutdownAfterJobFinishes: bool  # noqa: N815
+    ttlSecondsAfterFinished: Annotated[int, Field(ge=0)]  # noqa: N815
+    rayClusterSpec: RayCluster  # noqa: N815
+
+
+class RayJob(Strict):
+    apiVersion: Literal["ray.io/v1"]  # noqa: N815
+    kind: Literal["RayJob"]
+    metadata: Metadata
+    spec: Job
+
+
+OURS = (ServiceMonitor, PrometheusRule, ScaledObject, RayJob)
+KINDS: dict[str, type[Strict]] = {one.__name__: one for one in OURS}

@@ -25,7 +25,7 @@ LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text(
 LOCKED = {canonicalize_name(name): version for name, version in LOCK.items()}
 OURS = """
 import json, sys, pacs.forms, {}
-ours = {{"client", "gateway", "handlers", "pacs", "training", "workflows"}}
+ours = {{"client", "cluster", "gateway", "handlers", "pacs", "training", "workflows"}}
 print(json.dumps([one.__file__ for name, one in sys.modules.items() if name.split(".")[0] in ours and one.__file__]))
 """
 """Imports modules, and prints where those of the project came from: an installed checkout must not stand in for one."""
@@ -77,7 +77,7 @@ def test_its_commands_are_ones_that_a_shell_and_its_packages_have() -> None:
         assert subprocess.run(["sh", "-n", "-c", command], capture_output=True, check=False).returncode == 0, command
     first = {words[0] for line in containerfile.words_of("RUN") for words in map(shlex.split, line.split("&&"))}
     its_own = {".venv/bin/pip", ".venv/bin/python"}
-    debian = {"apt-get", "rm", "python", "useradd", "mkdir", "install"}
+    debian = {"apt-get", "rm", "python", "useradd", "mkdir", "install", "ln"}
     assert first == its_own | debian
 
 
@@ -104,6 +104,7 @@ def test_it_holds_what_the_gateway_imports(tmp_path: Path) -> None:
         if (ROOT / source).is_dir():
             shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
     modules = "gateway.__main__, gateway.keys, workflows.feedback, workflows.roll, workflows.foreground, pacs.node"
+    modules += ", cluster.score, cluster.pipeline"
     done = subprocess.run([sys.executable, "-c", OURS.format(modules)], cwd=tmp_path, capture_output=True, text=True)
     found = [Path(file) for file in json.loads(done.stdout)]
     assert found

@@ -26,7 +26,7 @@ from workflows.server import read_settings
 
 WITH_PODS = ("cpu", "gpu")
 COMPONENTS = ("models-volume", "postgresql-records")
-OVERLAYS = (*WITH_PODS, "monitoring", "autoscaling", "keda")
+OVERLAYS = (*WITH_PODS, "monitoring", "autoscaling", "keda", "score")
 VERSIONS = ("1.31", "1.34", "1.37")
 """Of Kubernetes: from the oldest with all that is used here to the newest that the validator knows."""
 OPERATIONS = " ".join((ROOT / "OPERATIONS.md").read_text().split())

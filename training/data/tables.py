@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from workflows.files.text_files import FILM_SUFFIX, DataError, film_name, film_path, read_list, read_table
+from workflows.files.text_files import FILM_SUFFIX, DataError, film_name, film_path, read_json, read_list, read_table
 
 IMAGE = "Image Index"
 
@@ -23,6 +23,28 @@ def read_csv(path: Path) -> pd.DataFrame:
     named = [place for place, name in enumerate(table.columns) if name]
     cells = [[row[place] for place in named] for row in table.rows]
     return pd.DataFrame(cells, table.numbers, [table.columns[place] for place in named], dtype=str)
+
+
+def read_parts(folder: Path) -> pd.DataFrame:
+    """The rows that ``cluster.score`` has written, as ``read_film_table`` gives a CSV file's; they are counted from 1.
+
+    Raises:
+        DataError: the run has not ended, or the folder is none of such a run.
+    """
+    from pyarrow import dataset  # of the extra 'cluster', as what writes such a folder is
+
+    parts = sorted(folder.glob("part-*.parquet"))
+    manifest = folder / "_manifest.json"
+    if not parts or not manifest.exists():
+        raise DataError(f"{folder}: no results of cluster.score, with {manifest.name} and part-*.parquet")
+    table = dataset.dataset(parts, format="parquet").to_table()
+    films = read_json(manifest)["films"]
+    if table.num_rows != films:
+        raise DataError(f"{folder}: {table.num_rows} of {films} films are there: let cluster.score finish it")
+    cells = {name: table[name].to_pylist() for name in table.column_names}
+    columns = {name: ["" if cell is None else str(cell) for cell in column] for name, column in cells.items()}
+    columns[IMAGE] = [film_path(name) for name in columns[IMAGE]]
+    return pd.DataFrame(columns, range(1, films + 1), dtype=str)
 
 
 def read_film_table(path: Path, column: str = IMAGE) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from handlers.findings import FINDINGS, LABELS
 from training.data.films import Films, read_table
 from training.data.label_map import UNLABELLED
-from training.data.tables import IMAGE, find_column, known_films, read_film_table, refuse_twice
+from training.data.tables import IMAGE, find_column, known_films, read_film_table, read_parts, refuse_twice
 from workflows.files.text_files import DataError
 
 ERROR = "error"
@@ -58,7 +58,7 @@ def read_predictions(path: Path, data: Path | Films | None, listed: Sequence[str
         path: a CSV with ``Image Index`` and a column for each finding, called ``Effusion`` or ``prob_Effusion`` (where
             both are there, the second: the first may be the label), in [0, 1]. ``Finding`` or ``prob_Finding`` is stage
             1's. A film without probabilities and with the reason under ``error`` was refused: it is left out, and
-            named in the log. Other columns are ignored.
+            named in the log. Other columns are ignored. A folder that ``cluster.score`` has written is such a table.
         data: folder with the tables of a layout, or what ``training.data.films`` read there. None where there is none:
             then no film is labelled, and each is taken for a patient of its own.
         listed: score these films only, as ``read_film_list`` names them; every film of the table unless told.
@@ -69,7 +69,7 @@ def read_predictions(path: Path, data: Path | Films | None, listed: Sequence[str
         FileNotFoundError: no such file.
         LabelError: the metadata table has an unknown finding.
     """
-    table = read_film_table(path)
+    table = read_parts(path) if path.is_dir() else read_film_table(path)
     columns = _find_columns(path, table)
     films = read_table(data) if isinstance(data, Path) else data
     known = films.table["image"] if films else table[IMAGE]

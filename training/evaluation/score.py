@@ -31,7 +31,7 @@ from workflows.files.atomic import write_text
 from workflows.files.text_files import DataError
 
 ARGUMENTS = {
-    "predictions": "CSV: Image Index and a probability for each finding",
+    "predictions": "CSV, or a folder of cluster.score's: Image Index and a probability for each finding",
     "data": "folder with a data set's tables (of --predictions: no films needed; with --labels it may be left out)",
     "list": "score the films of this list only, e.g. test_list.txt",
     "against": "a second table, for the paired difference on the same films",

@@ -1,0 +1,40 @@
+"""Nodes of a Ray cluster on this machine's loopback, and the command that reads films on them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from cluster.pipeline import LOOPBACK
+
+ROOT = Path(__file__).parents[2]
+PER_FILE = 8
+MEMORY = 100 * 2**20
+"""Of a node's object store: bytes."""
+LIMIT = 240.0
+"""Seconds, for what comes within some on a quiet machine."""
+
+
+def add_node(cluster: Cluster, folder: Path) -> Any:
+    """A node of one processor; the first is the head."""
+    head = {"include_dashboard": False, "temp_dir": str(folder)} if cluster.head_node is None else {}
+    return cluster.add_node(num_cpus=1, object_store_memory=MEMORY, node_ip_address=LOOPBACK, **head)
+
+
+def start(*words: object) -> "subprocess.Popen[str]":
+    """The command, with some films a file."""
+    command = [sys.executable, "-m", "cluster.score", *map(str, words), "--films-per-file", str(PER_FILE)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(seen: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    """Until something is seen; fails where the command ends before."""
+    deadline = time.monotonic() + LIMIT
+    while not seen():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it was not seen in time"
+        time.sleep(0.02)

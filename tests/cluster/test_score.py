@@ -1,0 +1,173 @@
+"""Films on a cluster of two nodes are read as in process, each once, whatever is killed."""
+
+import signal
+import subprocess
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+from ray.cluster_utils import Cluster
+
+from client.journal import COLUMNS, ERROR, IMAGE, PROBABILITIES, ROUTED
+from cluster import score as command
+from tests.cluster.conftest import BAD, Films
+from tests.cluster.nodes import LIMIT, PER_FILE, add_node, start, wait_until
+from training.data.films import read_table
+from training.evaluation.score import score
+
+TOLERANCE = 1e-6
+"""Of a probability: the ViT rounds otherwise in another batch."""
+MISSING = "missing.png"
+
+
+def check_rows(table: pa.Table, films: Films, missing: Iterable[str] = ()) -> None:
+    """Every film once, and each as the steps in process read it."""
+    rows = {row[IMAGE]: row for row in table.to_pylist()}
+    assert len(rows) == table.num_rows
+    assert rows.keys() == films.rows.keys() | set(missing)
+    assert table.column_names == [*COLUMNS, "reason", "sha256"]
+    for name, expected in films.rows.items():
+        row = rows[name]
+        for column in (ROUTED, "models", ERROR, "reason", "sha256"):
+            assert row[column] == expected.get(column), (name, column)
+        if row[ERROR] is None:
+            found = [row[column] for column in PROBABILITIES]
+            np.testing.assert_allclose(found, [expected[column] for column in PROBABILITIES], atol=TOLERANCE, rtol=0)
+        else:
+            assert all(row[column] is None for column in PROBABILITIES)
+
+
+@pytest.fixture(scope="module")
+def scored(ray_cluster: Cluster, films: Films, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a list of films, one of which is missing, during whose reading a node was killed."""
+    folder = tmp_path_factory.mktemp("scored")
+    listing, results = folder / "films.txt", folder / "results"
+    listing.write_text("".join(f"{films.folder / name}\n" for name in (*sorted(films.rows), MISSING)))
+    run = start(listing, "--out", results, "--models", films.store, "--address", ray_cluster.address)
+    wait_until(lambda: list(results.glob("part-*.parquet")), run)
+    (node,) = ray_cluster.worker_nodes
+    ray_cluster.remove_node(node, allow_graceful=False)
+    began = len(list(results.glob("part-*.parquet")))
+    said, log = run.communicate(timeout=LIMIT)
+    assert run.returncode == 1, log
+    shards = -(-(len(films.rows) + 1) // PER_FILE)
+    assert began < shards / 2, "the node was to be killed while films are read"
+    assert f"{len(films.rows) + 1} films, {len(films.rows) - len(BAD)} read\n3 refused: cut.png (Truncated" in said
+    assert f"1 without a report: {MISSING} (FileNotRead)" in said
+    add_node(ray_cluster, Path(ray_cluster.head_node.get_temp_dir_path()))
+    return results
+
+
+def test_a_node_that_is_killed_costs_no_film_and_none_is_there_twice(scored: Path, films: Films) -> None:
+    table = pyarrow.dataset.dataset(scored, format="parquet").to_table()
+    check_rows(table, films, [MISSING])
+    names = [name for path in sorted(scored.glob("part-*")) for name in pq.read_table(path)[IMAGE].to_pylist()]
+    assert names == [*sorted(films.rows), MISSING]
+
+
+def test_films_that_are_refused_are_rows_with_the_reason(scored: Path) -> None:
+    table = pyarrow.dataset.dataset(scored, format="parquet").to_table()
+    refused = {row[IMAGE]: row for row in table.to_pylist() if row[ERROR]}
+    assert {name: row[ERROR] for name, row in refused.items()} == {**BAD, MISSING: "FileNotRead"}
+    assert refused["words.png"]["reason"].startswith("not a PNG, JPEG or DICOM file")
+    assert MISSING in refused[MISSING]["reason"]
+    assert refused[MISSING]["sha256"] is None
+
+
+def test_the_results_score_as_the_run_s_own_table(scored: Path, run: Path, sample: Path) -> None:
+    found = score(scored, read_table(sample), sample / "test_list.txt")["scores"]
+    own = score(run / "predictions.csv", read_table(sample), sample / "test_list.txt")["scores"]
+    assert found["finding"]["labels"]["Finding"]["auc"] == own["finding"]["labels"]["Finding"]["auc"]
+    assert found["diseases"]["labels"].keys() == own["diseases"]["labels"].keys()
+
+
+def test_the_same_command_on_finished_results_reads_and_writes_nothing(
+    scored: Path, films: Films, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in scored.iterdir()}
+    words = [str(scored.parent / "films.txt"), "--out", str(scored), "--models", str(films.store)]
+    assert command.main([*words, "--address", "127.0.0.1:1"]) == 1
+    assert f"{len(films.rows) + 1} films, " in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in scored.iterdir()} == before
+
+
+def test_after_the_command_is_killed_the_same_one_reads_what_is_left_in_s3(
+    ray_cluster: Cluster, films: Films, s3: s3fs.S3FileSystem
+) -> None:
+    s3.put([str(path) for path in sorted(films.folder.iterdir())], "films/source/")
+    words = ["s3://films/source", "--out", "s3://films/results", "--models", films.store]
+    words += ["--address", ray_cluster.address]
+    run = start(*words)
+    wait_until(lambda: parts(s3), run)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    written = parts(s3)
+    assert 0 < len(written) < len(films.rows) / PER_FILE / 2
+    for path in written:  # were they read again, they would be missing
+        with s3.open(path, "rb") as file:
+            s3.rm([f"films/source/{name}" for name in pq.read_table(file)[IMAGE].to_pylist()])
+    again = start(*words)
+    said, log = again.communicate(timeout=LIMIT)
+    assert again.returncode == 4, log
+    assert f"{len(films.rows)} films, {len(films.rows) - len(BAD)} read\n3 refused: " in said
+    assert {path: made for path, made in parts(s3).items() if path in written} == written
+    check_rows(pyarrow.dataset.dataset(sorted(parts(s3)), format="parquet", filesystem=s3).to_table(), films)
+
+
+def parts(s3: s3fs.S3FileSystem) -> dict[str, object]:
+    """The files of results, and when each was written."""
+    s3.invalidate_cache()
+    found = s3.glob("films/results/part-*.parquet", detail=True)
+    return {path: facts["LastModified"] for path, facts in found.items()}
+
+
+def test_without_a_cluster_it_starts_a_ray_on_loopback_that_reports_nothing_and_ends_with_it(
+    films: Films, tmp_path: Path
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in sorted(films.rows)[:4]:
+        (folder / name).symlink_to(films.folder / name)
+    run = start(folder, "--out", tmp_path / "results", "--models", films.store)
+    wait_until(lambda: (tmp_path / "results").exists() and len(descendants(run)) > 4, run)
+    seen = descendants(run)
+    listening = {address for process in seen for address in listens_at(process)}
+    environments = [process.environ() for process in seen if process.name() in ("gcs_server", "raylet")]
+    said, log = run.communicate(timeout=LIMIT)
+    assert run.returncode == 0, log
+    assert "4 films, 4 read" in said
+    assert {one["RAY_USAGE_STATS_ENABLED"] for one in environments} == {"0"}
+    assert listening
+    assert all(ip_address(address).is_loopback for address in listening)
+    _, alive = psutil.wait_procs(seen, timeout=LIMIT)
+    assert alive == []
+
+
+def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def listens_at(process: psutil.Process) -> set[str]:
+    """Its TCP sockets' addresses."""
+    try:
+        return {one.laddr.ip for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    except psutil.Error:
+        return set()
+
+
+def test_a_cluster_s_nodes_listen_on_loopback_alone(ray_cluster: Cluster) -> None:
+    processes = psutil.Process().children(recursive=True)
+    listening = {address for process in processes for address in listens_at(process)}
+    assert str(urlsplit(f"//{ray_cluster.address}").hostname) in listening
+    assert all(ip_address(address).is_loopback for address in listening)
