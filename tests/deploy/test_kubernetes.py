@@ -319,7 +319,7 @@ def test_the_readme_s_commands_name_what_is_there(resources: list[Resource]) -> 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 def test_the_readme_s_secret_is_the_one_that_a_pod_reads(pod: Pod, settings: Settings, tmp_path: Path) -> None:
     text = (ROOT / "deploy" / "README.md").read_text()
-    (line,) = re.findall(r"^kubectl create secret .*$", text, re.MULTILINE)
+    (line,) = re.findall(r"^kubectl create secret generic cxr-cascade-keys .*$", text, re.MULTILINE)
     make(tmp_path / "secrets" / KEYS_FILE, "ward-3")
     command = [*line.split(), "--dry-run=client", "-o", "yaml"]
     secret = yaml.safe_load(subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout)
