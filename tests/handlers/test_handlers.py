@@ -14,10 +14,10 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from handlers import reading
 from handlers.binary_handler import BinaryHandler
 from handlers.calibration import Platt
 from handlers.cascade import Cascade
+from handlers.decoding import batch
 from handlers.decoding.image import read_film, to_pixels
 from handlers.disease_handler import DiseaseHandler
 from handlers.findings import FINDINGS
@@ -152,7 +152,7 @@ def test_a_fault_in_one_film_s_decoding_answers_that_film_alone(nodes, film_path
         return read_film(film)
 
     alone = through(nodes, [{"body": film} for film in films])
-    monkeypatch.setattr(reading, "read_film", broken)
+    monkeypatch.setattr(batch, "read_film", broken)
     answers = through(nodes, [{"body": film} for film in films])
     assert isinstance(answers[1], Refusal)
     assert (answers[1].error.code, answers[1].error.type) == (500, "InternalError")
