@@ -286,7 +286,7 @@ def rate_of(results: Path) -> dict[str, float]:
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[Cluster]:
-    """Nodes of one processor each, on loopback; all that they start ends with the block."""
+    """Nodes of one processor each; all that they start ends with the block."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets have paths of at most 107 letters
     one = Cluster()
     try:

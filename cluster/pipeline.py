@@ -31,7 +31,8 @@ from workflows.torchserve import MALLOC
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Every process computes on one core, and there are as many of each kind as there are cores."""
 LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by the address that others reach a machine by, and would listen there."""
+"""Where a Ray of this machine's own says that it is; 127.0.0.1 it replaces by the address that others reach it by. It
+listens on all addresses none the less, and refuses who has not the token that it makes."""
 ACTOR = 0.1
 """Of a processor, as Ray counts them. An actor is given little, for the actors of a node that dies have to find room on
 those that are left: tasks that were theirs wait for them. The operating system shares the cores between the stages."""
@@ -64,7 +65,7 @@ class Pools:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Joined to the cluster of ``address``, or, where there is none, to a Ray of this machine's own, on loopback."""
+    """Joined to the cluster of ``address``, or, where there is none, to a Ray of this machine's own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     where: dict[str, Any] = {"address": address}
     if address is None:

@@ -1,4 +1,4 @@
-"""Films and what the steps in process say of them, a Ray cluster of two nodes on loopback, and an S3 on loopback."""
+"""Films and what the steps in process say of them, a Ray cluster of two nodes, and an S3 on loopback."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import httpx
 import pytest
 import s3fs
 import torch
@@ -78,6 +79,7 @@ def s3() -> Iterator[s3fs.S3FileSystem]:
     (port,) = free_ports(1)
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
+    httpx.post(f"http://127.0.0.1:{port}/moto-api/reset").raise_for_status()  # of a server before, in this process
     told = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
     told |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     with patch.dict(os.environ, told):

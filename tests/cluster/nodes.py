@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster on this machine's loopback, and the command that reads films on them."""
+"""Nodes of a Ray cluster on this machine, and the command that reads films on them."""
 
 import subprocess
 import sys
