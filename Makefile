@@ -115,8 +115,8 @@ bench: .venv/installed  ## serving and training against the hardware's limit, in
 tune: .venv/installed  ## choose the workflow's batch size and delay on this machine
 	$(BIN)/python -m benchmarks.tune
 
-# Those that share no server between them run on two cores, each on a thread of its own; the others one after the other.
-APART := tests/benchmarks tests/client tests/deploy tests/handlers tests/training $(wildcard tests/test_*.py)
+# Those that start no real TorchServe run on two cores, each on a thread of its own; the others one after the other.
+APART := tests/gateway tests/benchmarks tests/client tests/deploy tests/handlers tests/training $(wildcard tests/test_*.py)
 
 test: .venv/installed  ## every test, those against a live TorchServe included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(APART)
