@@ -116,7 +116,7 @@ tune: .venv/installed  ## choose the workflow's batch size and delay on this mac
 	$(BIN)/python -m benchmarks.tune
 
 # Those that start no real TorchServe run on two cores, each on a thread of its own; the others one after the other.
-APART := tests/gateway tests/benchmarks tests/client tests/deploy tests/handlers tests/training $(wildcard tests/test_*.py)
+APART := tests/gateway tests/workflows tests/benchmarks tests/client tests/deploy tests/handlers tests/training $(wildcard tests/test_*.py)
 
 test: .venv/installed  ## every test, those against a live TorchServe included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(APART)
