@@ -102,7 +102,7 @@ def pair_and_store(name: str, folder: Path) -> tuple[Pair, Path]:
     scratch.mkdir()
     stages = [pair.at_share(50) / stage for stage in STAGE_LABELS]
     place([pack_model(stage, Metadata.read(stage), scratch) for stage in stages], store)
-    scratch.rmdir()
+    shutil.rmtree(scratch)
     return pair, store
 
 
