@@ -19,7 +19,7 @@ import queue
 import shlex
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -119,7 +119,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m client.s
             raise
         errors, models = table.errors(), table.models()
         table.finish()
-    return _say(table, errors, models)
+    code = say_outcome(str(table.path), len(table.names), errors)
+    if len(models) > 1:
+        print(f"the models changed meanwhile: {'; '.join(models)} (column 'models')")
+    return code
 
 
 def _parse(words: Sequence[str], prog: str) -> argparse.Namespace:
@@ -151,17 +154,19 @@ def _films(folder: Path, listing: Path | None) -> list[Film]:
     return films
 
 
-def _say(table: PredictionsTable, errors: dict[str, str], models: Sequence[str]) -> int:
-    """What became of the films, and the exit code."""
+def say_outcome(where: str, films: int, errors: Mapping[str, str]) -> int:
+    """Prints what became of the films, of which ``errors`` has the reasons of those that were not read.
+
+    Returns:
+        the exit code.
+    """
     lost = {name: why for name, why in errors.items() if why in NO_REPORT | {FILE_NOT_READ}}
     refused = {name: why for name, why in errors.items() if name not in lost}
-    print(f"{table.path}: {len(table.names)} films, {len(table.names) - len(errors)} read")
-    for what, films in (("refused", refused), ("without a report", lost)):
-        if films:
-            shown = ", ".join(f"{name} ({why})" for name, why in list(films.items())[:10])
-            print(f"{len(films)} {what}: {shown}{', …' if len(films) > 10 else ''}")
-    if len(models) > 1:
-        print(f"the models changed meanwhile: {'; '.join(models)} (column 'models')")
+    print(f"{where}: {films} films, {films - len(errors)} read")
+    for what, named in (("refused", refused), ("without a report", lost)):
+        if named:
+            shown = ", ".join(f"{name} ({why})" for name, why in list(named.items())[:10])
+            print(f"{len(named)} {what}: {shown}{', …' if len(named) > 10 else ''}")
     return 1 if lost else FILM_REFUSED if refused else 0
 
 

@@ -25,17 +25,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from tqdm import tqdm
 
-from client.read import FILM_REFUSED
-from client.score import FILE_NOT_READ
+from client.score import say_outcome
 from cluster.models import Model, models_of
-from cluster.shards import Manifest, ResultsError, begin, check_same, finished, read_errors, read_manifest, write_part
+from cluster.results import Manifest, ResultsError, begin, check_same, finished, read_errors, read_manifest, write_part
 from cluster.sources import list_films
 from cluster.steps import PLACE, SHARD
-from handlers.decoding.batch import INTERNAL
 from workflows import command_line
 
 FILMS_PER_SHARD = 1000
-NO_REPORT = {FILE_NOT_READ, INTERNAL.error.type}
 
 
 def score(results: str, manifest: Manifest, store: Path, address: str | None) -> None:
@@ -93,7 +90,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m cluster.
             there = f"{len(finished(results))} of {manifest.shards} files are in {results}"
             print(f"{there}; the same command goes on from there: {prog} {shlex.join(words)}", file=sys.stderr)
             raise
-    return _say(results, manifest)
+    return say_outcome(results, manifest.films, read_errors(results))
 
 
 def _parse(words: Sequence[str], prog: str) -> argparse.Namespace:
@@ -129,19 +126,6 @@ def _begun(source: str, results: str, films_per_shard: int, models: dict[str, Mo
     manifest = Manifest(source=source, films=len(films), films_per_shard=films_per_shard, models=models)
     begin(results, manifest, films)
     return manifest
-
-
-def _say(results: str, manifest: Manifest) -> int:
-    """What became of the films, and the exit code."""
-    reasons = read_errors(results)
-    lost = {name: why for name, why in reasons.items() if why in NO_REPORT}
-    refused = {name: why for name, why in reasons.items() if name not in lost}
-    print(f"{results}: {manifest.films} films, {manifest.films - len(reasons)} read")
-    for what, films in (("refused", refused), ("without a report", lost)):
-        if films:
-            shown = ", ".join(f"{name} ({why})" for name, why in list(films.items())[:10])
-            print(f"{len(films)} {what}: {shown}{', …' if len(films) > 10 else ''}")
-    return 1 if lost else FILM_REFUSED if refused else 0
 
 
 if __name__ == "__main__":

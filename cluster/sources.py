@@ -1,6 +1,6 @@
 """Which films there are: those of a folder, a list, a Parquet table or archives, local or wherever fsspec reaches.
 
-The list is made once, when a run begins, and kept beside its results (``cluster.shards``): 10^7 films are 1 to 2 GB of
+The list is made once, when a run begins, and kept beside its results (``cluster.results``): 10^7 films are 1 to 2 GB of
 the driver's memory while it is made. After that each task reads the part that is its own.
 """
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from client.journal import COLUMNS, IMAGE, PROBABILITIES, ROUTED, row_of
 from cluster.film_files import read_files
 from cluster.models import Model, unpacked
-from cluster.shards import read_films
+from cluster.results import read_films
 from cluster.sources import Place
 from handlers.decoding.batch import INTERNAL, Decoded, Decoding, decode
 from handlers.message import pack, unpack

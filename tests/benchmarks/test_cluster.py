@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import cluster
 from client.journal import PROBABILITIES, row_of
-from cluster.shards import write_part
+from cluster.results import write_part
 from cluster.steps import READING
 from handlers.findings import FINDINGS
 from handlers.report import ModelVersions, Refusal, Report, Score

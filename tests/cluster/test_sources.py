@@ -16,7 +16,7 @@ from client.journal import IMAGE
 from cluster import score as command
 from cluster.film_files import read_files
 from cluster.models import models_of
-from cluster.shards import Manifest, ResultsError, begin, finished, write_part
+from cluster.results import Manifest, ResultsError, begin, finished, write_part
 from cluster.sources import Place, list_films
 from cluster.steps import DECODED, Decode, Name, Screen
 from handlers.refusals import MAX_BYTES
