@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -106,26 +106,28 @@ def ask(place: str, order: str) -> list[Row[Any]]:
         engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Postgresql]:
-    """One for all tests that leave it as it is; each has a database of its own."""
+@contextmanager
+def _running() -> Iterator[Postgresql]:
     if not INSTALLED:
         pytest.skip(MISSING)
     with tempfile.TemporaryDirectory(prefix="cxr-postgresql-", ignore_cleanup_errors=True) as folder:
         one = Postgresql(Path(folder))
         yield one
         one.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """One for all tests that leave it as it is; each has a database of its own."""
+    with _running() as one:
+        yield one
 
 
 @pytest.fixture
 def own_postgresql() -> Iterator[Postgresql]:
     """One that a test may end."""
-    if not INSTALLED:
-        pytest.skip(MISSING)
-    with tempfile.TemporaryDirectory(prefix="cxr-postgresql-", ignore_cleanup_errors=True) as folder:
-        one = Postgresql(Path(folder))
+    with _running() as one:
         yield one
-        one.kill()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

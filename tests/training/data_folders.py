@@ -5,6 +5,9 @@ import gzip
 from collections.abc import Iterable
 from pathlib import Path
 
+from handlers.findings import FINDINGS
+from training.data.films import Films
+
 CHEXPERT = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,"
     "Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices"
@@ -31,6 +34,12 @@ PADCHEST = (
     "RelativeXRayExposure_DICOM,ReportID,Report,MethodLabel,Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,"
     "LocalizationsCUIS"
 )
+PLAIN_ROWS = [
+    {"path": "a/1.png", "patient": "p1", "split": "train", "Effusion": "1", "Pleural Thickening": "0", "ward": "3b"},
+    {"path": "b/1.png", "patient": "p2", "split": "val", "Effusion": "0.0", "Pleural Thickening": "", "ward": "3b"},
+    {"path": "2.PNG", "patient": "p3", "split": "Test", "Effusion": "", "Pleural Thickening": "1.0", "ward": "4a"},
+    {"path": "3.png", "patient": "p4", "split": "test", "Effusion": "-1", "Pleural Thickening": "0", "ward": "4a"},
+]
 
 
 def write(path: Path, header: str, rows: Iterable[dict[str, object]]) -> Path:
@@ -174,3 +183,14 @@ def plain(folder: Path, rows: Iterable[dict[str, object]], name: str = "films.cs
     write(folder / name, ",".join(rows[0]), rows)
     touch(folder, *(str(row["path"]) for row in rows if row["path"]))
     return folder
+
+
+def labels(films: Films, image: str) -> tuple[int, dict[str, int]]:
+    """Any finding, and the 14 as far as they are labelled."""
+    row = films.table["image"].tolist().index(image)
+    known = {name: int(value) for name, value in zip(FINDINGS, films.diseases[row], strict=True) if value >= 0}
+    return int(films.findings[row, 0]), known
+
+
+def column(films: Films, name: str) -> dict[str, str]:
+    return dict(zip(films.table["image"], films.table[name], strict=True))

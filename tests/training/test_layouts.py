@@ -9,23 +9,12 @@ import pytest
 
 from handlers.findings import FINDINGS
 from tests.training import data_folders
-from training.data.films import Films, read_films, read_table
+from tests.training.data_folders import column, labels
+from training.data.films import read_films, read_table
 from training.data.label_map import MAP, SOME_OF_THE_14, any_present, is_known
 from training.data.layouts.recognise import LAYOUTS
 from training.data.layouts.source import Uncertain
 from workflows.files.text_files import DataError
-
-
-def labels(films: Films, image: str) -> tuple[int, dict[str, int]]:
-    """Any finding, and the 14 as far as they are labelled."""
-    row = films.table["image"].tolist().index(image)
-    known = {name: int(value) for name, value in zip(FINDINGS, films.diseases[row], strict=True) if value >= 0}
-    return int(films.findings[row, 0]), known
-
-
-def column(films: Films, name: str) -> dict[str, str]:
-    return dict(zip(films.table["image"], films.table[name], strict=True))
-
 
 # The table of labels
 
@@ -222,84 +211,6 @@ def test_padchest_labels_that_are_no_list_are_refused_by_their_row(tmp_path: Pat
 # A plain CSV
 
 
-ROWS = [
-    {"path": "a/1.png", "patient": "p1", "split": "train", "Effusion": "1", "Pleural Thickening": "0", "ward": "3b"},
-    {"path": "b/1.png", "patient": "p2", "split": "val", "Effusion": "0.0", "Pleural Thickening": "", "ward": "3b"},
-    {"path": "2.PNG", "patient": "p3", "split": "Test", "Effusion": "", "Pleural Thickening": "1.0", "ward": "4a"},
-    {"path": "3.png", "patient": "p4", "split": "test", "Effusion": "-1", "Pleural Thickening": "0", "ward": "4a"},
-]
-
-
-def test_a_plain_csv_is_read_and_blank_is_not_labelled(tmp_path: Path) -> None:
-    films = read_films(data_folders.plain(tmp_path, ROWS), 0.1, 0)
-    assert films.layout == "csv"
-    assert films.table["image"].tolist() == ["a/1.png", "b/1.png", "2.png", "3.png"]
-    assert films.table["split"].tolist() == ["train", "validation", "test", "test"]
-    assert [labels(films, image) for image in films.table["image"]] == [
-        (1, {"Effusion": 1, "Pleural_Thickening": 0}),
-        (-1, {"Effusion": 0}),
-        (1, {"Pleural_Thickening": 1}),
-        (-1, {"Pleural_Thickening": 0}),
-    ]
-    assert films.remarks == ("columns that are none of the 14 findings, and not read: ward",)
-    assert column(films, "path")["b/1.png"] == tmp_path / "b" / "1.png"
-    assert films.unlabelled(films.rows("train")) == [
-        name for name in FINDINGS if name not in ("Effusion", "Pleural_Thickening")
-    ]
-
-
-def test_a_film_is_free_of_findings_where_all_14_are_denied_or_the_table_says_no_finding(tmp_path: Path) -> None:
-    all_14 = {"path": "1.png", "patient": "p1", **dict.fromkeys(FINDINGS, "0"), "No Finding": ""}
-    rows = [
-        all_14,
-        {**all_14, "path": "2.png", "Hernia": ""},
-        {**all_14, "path": "3.png", **dict.fromkeys(FINDINGS, ""), "No Finding": "1"},
-        {**all_14, "path": "4.png", **dict.fromkeys(FINDINGS, ""), "No Finding": "0"},
-    ]
-    films = read_table(data_folders.plain(tmp_path, rows))
-    assert films.findings[:, 0].tolist() == [0, -1, 0, -1]
-    assert films.diseases[2].tolist() == [0] * 14
-    assert films.diseases[3].tolist() == [-1] * 14
-    data_folders.plain(tmp_path, [*rows, {**all_14, "path": "5.png", "Mass": "1", "No Finding": "1"}])
-    with pytest.raises(DataError, match=r"films.csv row 6: 'No Finding' is 1, and so is a finding"):
-        read_table(tmp_path)
-
-
-def spoilt(**cells: str) -> list[dict[str, object]]:
-    return [*ROWS[:2], {**ROWS[2], **cells}, ROWS[3]]
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (spoilt(Effusion="yes"), r"films.csv row 4, column 'Effusion': 'yes' is no label: 1 \(present\), 0 \(absent\)"),
-        (spoilt(Effusion="0.5"), r"row 4, column 'Effusion': '0.5' is no label"),
-        (spoilt(Effusion="9"), r"row 4, column 'Effusion': '9' is no label"),
-        (spoilt(Effusion="nan"), r"row 4, column 'Effusion'"),
-        (spoilt(Effusion="inf"), r"row 4, column 'Effusion'"),
-        (spoilt(split="tset"), r"row 4, column 'split': neither train, validation nor test"),
-        (spoilt(split=""), r"row 4, column 'split'"),
-        (spoilt(patient=""), r"row 4: it has nothing under 'patient'"),
-        (spoilt(path=""), r"row 4: it has nothing under 'path'"),
-        (spoilt(path="a/1.png"), r"1 films are listed twice, the first in row 4: \['a/1.png'\]"),
-        ([{"path": "a.png", "patient": "1", "Fracture": "1"}], "no column is one of the findings, Atelectasis"),
-        ([{**ROWS[0], "Path": "2.png"}], r"row 1: the columns \['path'\] stand there twice, in other letters"),
-        (spoilt(patient="p1"), "1 patients are in more than one split"),
-        ([ROWS[2]], "no film is left in the train split"),
-    ],
-)
-def test_a_plain_csv_that_cannot_be_meant_is_refused_by_row_and_column(tmp_path: Path, rows, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        read_films(data_folders.plain(tmp_path, rows), 0.1, 0)
-
-
-def test_a_csv_that_says_the_view_gives_its_frontal_films(tmp_path: Path) -> None:
-    rows = [{**row, "view": view} for row, view in zip(ROWS, ("PA", "ap", "Lateral", ""), strict=True)]
-    films = read_table(data_folders.plain(tmp_path, rows))
-    assert films.table["image"].tolist() == ["a/1.png", "b/1.png"]
-    assert "2 of 4 films are left out: their view position is Lateral (1), none given (1)" in films.remarks
-
-
 def test_splits_that_a_table_does_not_give_are_drawn_by_patient(tmp_path: Path) -> None:
     rows = [{"path": f"{film}.png", "patient": f"p{film // 2}", "Mass": film % 2} for film in range(40)]
     films = read_films(data_folders.plain(tmp_path, rows), 0.2, 0)
@@ -315,14 +226,14 @@ def test_splits_that_a_table_does_not_give_are_drawn_by_patient(tmp_path: Path) 
 
 
 def test_two_layouts_in_a_folder_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
-    folder = data_folders.plain(data_folders.padchest(tmp_path), ROWS)
+    folder = data_folders.plain(data_folders.padchest(tmp_path), data_folders.PLAIN_ROWS)
     with pytest.raises(DataError, match=r"fits 2 layouts, padchest \(PADCHEST.*csv\) and csv \(films.csv\): name one"):
         read_table(folder)
     assert read_table(folder, "csv").layout == "csv"
     assert read_table(folder, "padchest").layout == "padchest"
     with pytest.raises(DataError, match=r"no table of the layout 'mimic' is there: mimic-cxr-…-metadata.csv"):
         read_table(folder, "mimic")
-    data_folders.plain(folder, ROWS, "more.csv")
+    data_folders.plain(folder, data_folders.PLAIN_ROWS, "more.csv")
     with pytest.raises(DataError, match=r"2 tables of films, films.csv and more.csv: leave one of them there"):
         read_table(folder, "csv")
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import pytest
 
 from benchmarks.arms.torchserve import configure
-from tests.workflows.fake_java import make_java
-from workflows import torchserve
-from workflows.server import Server
+from tests.workflows.fake_java import JVM, make_java
+from workflows import jvm, torchserve
+from workflows.server import Server, ServerError
 
 Holder = Callable[..., subprocess.Popen[str]]
 
@@ -55,3 +56,31 @@ def change(folder: Path, **settings: object) -> Server:
     lines += [f"{name}={value}" for name, value in settings.items() if value is not None]
     path.write_text("\n".join(lines) + "\n")
     return Server.of_folder(folder)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that waited for the time limit of a start would not end."""
+    monkeypatch.setattr(torchserve, "START_LIMIT", 3600.0)
+
+
+@pytest.fixture
+def server(folder: Path) -> Server:
+    return Server.of_folder(folder)
+
+
+def behave(server: Server, code: str) -> None:
+    """What the Java that is a script does instead of answering."""
+    (server.folder / "behaviour").write_text(code)
+
+
+def refusal(server: Server) -> str:
+    with pytest.raises(ServerError) as refused:
+        torchserve.start(server)
+    return str(refused.value)
+
+
+def start_by_hand(server: Server, code: str = "") -> psutil.Process:
+    """Not by ``torchserve.start``: there is no note of it, and no console.log."""
+    program = [sys.executable, "-c", code or JVM, jvm.MAIN_CLASS]
+    return psutil.Process(subprocess.Popen(program, cwd=server.folder).pid)

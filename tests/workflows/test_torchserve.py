@@ -14,14 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.arms.torchserve import configure
-from tests.workflows.conftest import Holder, change
+from tests.workflows.conftest import Holder, behave, change, refusal, start_by_hand
 from tests.workflows.fake_java import JVM, make_java
 from workflows import jvm, register, torchserve
 from workflows.register import predict
-from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, ServerError, WrongToken
+from workflows.server import KEY_FILE, ForeignServer, Server, ServerDown, WrongToken
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_waiting")]
 ROOT = Path(__file__).parents[2]
 INVALID = 'Invalid configuration: For input string: "many"'
 TRACE = """java.io.IOException: Failed to bind to address: http://127.0.0.1:8080
@@ -29,21 +28,6 @@ TRACE = """java.io.IOException: Failed to bind to address: http://127.0.0.1:8080
 Caused by: io.netty.channel.unix.Errors$NativeIoException: bind(..) failed: Address already in use
 \t... 12 more
 """
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchserve, "START_LIMIT", 3600.0)
-
-
-@pytest.fixture
-def server(folder: Path) -> Server:
-    return Server.of_folder(folder)
-
-
-def behave(server: Server, code: str) -> None:
-    """What the Java that is a script does instead of answering."""
-    (server.folder / "behaviour").write_text(code)
 
 
 @pytest.fixture
@@ -70,18 +54,6 @@ def looked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WAIT = "open('looked').read()"
-
-
-def refusal(server: Server) -> str:
-    with pytest.raises(ServerError) as refused:
-        torchserve.start(server)
-    return str(refused.value)
-
-
-def start_by_hand(server: Server, code: str = "") -> psutil.Process:
-    """Not by ``torchserve.start``: there is no note of it, and no console.log."""
-    program = [sys.executable, "-c", code or JVM, jvm.MAIN_CLASS]
-    return psutil.Process(subprocess.Popen(program, cwd=server.folder).pid)
 
 
 def asked(server: Server) -> str:
@@ -196,112 +168,6 @@ def test_an_old_java_leaves_the_running_server_alone(server: Server, tmp_path: P
     os.environ["JAVA_HOME"] = str(make_java(tmp_path / "old", '"1.8.0_392"'))
     assert "is Java 8, and TorchServe 0.12.0 needs 11 or newer" in refusal(server)
     assert server.alive()
-
-
-LEAVES = """
-import subprocess, tempfile
-from pathlib import Path
-Path(tempfile.gettempdir(), "unpacked").write_text("a model")
-worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
-Path("worker").write_text(f"{worker.pid} {tempfile.gettempdir()}")
-listen().serve_forever()
-"""
-"""A TorchServe with a worker and a file in its temporary folder; killed, it leaves both."""
-
-
-def started(server: Server) -> tuple[torchserve.Child, psutil.Process, psutil.Process, Path]:
-    """The child, its JVM, the worker and the temporary folder of a TorchServe that leaves things behind."""
-    behave(server, LEAVES)
-    child = torchserve.start(server)
-    (process,) = jvm.of_folder(server.folder)
-    worker, temporary = (server.folder / "worker").read_text().split()
-    assert Path(temporary, "unpacked").exists()
-    return child, process, psutil.Process(int(worker)), Path(temporary)
-
-
-@pytest.mark.parametrize("way", ["stopped", "ended", "killed JVM", "JVM that ends"])
-def test_however_it_ends_no_worker_and_no_unpacked_archive_is_left(server: Server, way: str) -> None:
-    child, process, worker, temporary = started(server)
-    if way == "stopped":
-        torchserve.stop(child)
-    elif way == "ended":
-        torchserve.end(server)
-    elif way == "killed JVM":
-        process.kill()
-    else:
-        process.terminate()
-    child.wait()
-    assert not any(map(jvm.runs, (process, worker)))
-    assert not temporary.exists()
-
-
-STARTS = """
-import sys, time
-from pathlib import Path
-from workflows import torchserve
-from workflows.server import Server
-torchserve.start(Server.of_folder(Path(sys.argv[1])))
-print("up", flush=True)
-time.sleep(3600)
-"""
-
-
-def test_it_ends_with_the_process_that_started_it_whatever_ended_that(server: Server) -> None:
-    behave(server, LEAVES)
-    program = [sys.executable, "-c", STARTS, str(server.folder)]
-    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == "up\n"
-        child, *_ = psutil.Process(parent.pid).children()
-        process, worker = torchserve.running(server)
-        temporary = Path((server.folder / "worker").read_text().split()[1])
-        assert worker.parent() == process
-        parent.kill()
-        assert psutil.wait_procs([child, process, worker], timeout=30)[1] == []
-    assert not temporary.exists()
-
-
-def test_what_a_killed_child_leaves_is_known_and_goes_with_the_next_start(server: Server) -> None:
-    child, process, worker, temporary = started(server)
-    assert not torchserve.is_left_over(server)
-    child.kill()
-    child.wait()
-    assert torchserve.is_left_over(server)
-    (server.folder / "behaviour").unlink()
-    torchserve.start(server)
-    assert not torchserve.is_left_over(server)
-    assert not any(map(jvm.runs, (process, worker)))
-    assert not temporary.exists()
-
-
-def test_one_that_was_started_by_hand_is_not_left_over(server: Server) -> None:
-    process = start_by_hand(server)
-    torchserve.wait_until_up(server)
-    assert not torchserve.is_left_over(server)
-    torchserve.end(server)
-    process.wait()
-
-
-def test_two_with_one_temporary_folder_do_not_meet(server: Server, tmp_path: Path) -> None:
-    torchserve.start(server)
-    second = tmp_path / "second"
-    second.mkdir()
-    configure(second)
-    torchserve.start(other := Server.of_folder(second))
-    try:
-        assert server.alive()
-        assert other.alive()
-    finally:
-        torchserve.end(other)
-    assert server.alive()
-
-
-def test_a_temporary_folder_that_is_too_deep_for_sockets_is_named(server: Server, tmp_path: Path) -> None:
-    deep = tmp_path / ("deep" * 20)
-    deep.mkdir()
-    os.environ["TMPDIR"] = str(deep)
-    assert "is too long for the workers' sockets: name a shorter temporary folder in TMPDIR" in refusal(server)
-    assert not list(deep.iterdir())
 
 
 def test_nothing_that_runs_is_said_without_a_minute_s_wait(server: Server) -> None:
