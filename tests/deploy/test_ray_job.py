@@ -6,6 +6,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 
+from client.read import FILM_REFUSED
 from cluster import pipeline, score
 from deploy.runtime_packages import runtime_packages
 from tests.deploy import containerfile
@@ -36,7 +37,7 @@ def test_its_command_is_one_that_the_module_takes_and_a_refused_film_does_not_fa
     chosen = score._parse(words, "score")
     assert chosen.address == "10.0.0.1:6379"
     assert str(chosen.models) in {where for source, where in containerfile.copied() if source == "model_store"}
-    assert otherwise == f"[ $? -eq {score.FILM_REFUSED} ]"
+    assert otherwise == f"[ $? -eq {FILM_REFUSED} ]"
     assert SPEC["backoffLimit"] > 0
 
 
