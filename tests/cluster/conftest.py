@@ -95,10 +95,9 @@ def s3() -> Iterator[s3fs.S3FileSystem]:
 def ray_cluster(s3: s3fs.S3FileSystem) -> Iterator[Cluster]:
     """A head and another node, each with a processor; all that they start ends with them."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets have paths of at most 107 letters
-    with patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"):
-        cluster = Cluster(shutdown_at_exit=True)
-        add_node(cluster, folder)
-        add_node(cluster, folder)
-        yield cluster
-        cluster.shutdown()
+    cluster = Cluster(shutdown_at_exit=True)
+    add_node(cluster, folder)
+    add_node(cluster, folder)
+    yield cluster
+    cluster.shutdown()
     shutil.rmtree(folder)

@@ -1,14 +1,17 @@
 """Nodes of a Ray cluster on this machine, and the command that reads films on them."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ray.cluster_utils import Cluster
 
+from benchmarks.arms.reserved_ports import free_ports
 from cluster.pipeline import LOOPBACK
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +24,13 @@ LIMIT = 240.0
 
 def add_node(cluster: Cluster, folder: Path) -> Any:
     """A node of one processor; the first is the head."""
-    head = {"include_dashboard": False, "temp_dir": str(folder)} if cluster.head_node is None else {}
-    return cluster.add_node(num_cpus=1, object_store_memory=MEMORY, node_ip_address=LOOPBACK, **head)
+    chosen: dict[str, Any] = {}
+    if cluster.head_node is None:
+        (port,) = free_ports(1)  # told none, a head takes numbers that every Ray takes
+        chosen = {"redis_port": port, "dashboard_agent_listen_port": None}
+        chosen |= {"include_dashboard": False, "temp_dir": str(folder)}
+    with patch.dict(os.environ, RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"):
+        return cluster.add_node(num_cpus=1, object_store_memory=MEMORY, node_ip_address=LOOPBACK, **chosen)
 
 
 def start(*words: object) -> "subprocess.Popen[str]":
