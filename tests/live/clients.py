@@ -185,4 +185,6 @@ class Load:
                 self._news.notify_all()
             if answer.status != 200 and self._rate is None:
                 self._over.wait(REST)
+            if self._rate is not None:
+                connection.close()  # else the gateway may, which closes those that are idle for seconds
         connection.close()

@@ -1,7 +1,9 @@
 """Films through a live TorchServe: the answers, the route, the batches."""
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from handlers.decoding.image import read_film, to_pixels
 from handlers.findings import FINDINGS
 from handlers.networks.vit import Vit
 from handlers.report import Refusal, Report
-from tests.live.footprint import processes
+from tests.live.footprint import WORKERS, processes
 from workflows.register import predict
 from workflows.server import Server
 
@@ -29,6 +31,23 @@ def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, f
 def read_together(server: Server, films: list[bytes], clients: int = 32) -> list[Report | Refusal]:
     with ThreadPoolExecutor(clients) as pool:
         return list(pool.map(lambda film: predict(server, film), films))
+
+
+@contextmanager
+def paused(server: Server, worker: str) -> Iterator[None]:
+    """A worker that takes nothing meanwhile."""
+    process = processes(server)[worker][0]
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def waiting(server: Server, node: str) -> int:
+    """Films in the queue of a node."""
+    described = server.call("GET", f"{server.management}/models/chest_xray__{node}", "management").json()
+    return int(described[0]["jobQueueStatus"]["pendingRequests"])
 
 
 def test_served_probabilities_are_those_of_the_checkpoints(server: Server, run: Path, film_paths: list[Path]) -> None:
@@ -69,10 +88,15 @@ def test_the_disease_vit_sees_the_routed_films_and_no_other(server, film_paths, 
             assert all(score.probability == 0.0 and not score.present for score in report.diseases.values())
 
 
-def test_batches_form_under_load_in_both_nodes(server, film_paths, counters, wait_for) -> None:
-    films = [film.read_bytes() for film in film_paths] * 3
+def test_films_that_wait_for_a_node_are_read_in_batches_in_both(server, film_paths, counters, wait_for) -> None:
+    films = [film.read_bytes() for film in film_paths[:64]]
     before = counters()
-    reports = read_together(server, films)
+    with ThreadPoolExecutor(len(films)) as clients:
+        with paused(server, WORKERS[0]):
+            sent = [clients.submit(predict, server, film) for film in films]
+            while waiting(server, "binary") < len(films) / 2:
+                pass
+        reports = [one.result() for one in sent]
     routed = sum(report.routed for report in reports)
     seen = wait_for(
         {
