@@ -115,12 +115,12 @@ bench: .venv/installed  ## serving and training against the hardware's limit, in
 tune: .venv/installed  ## choose the workflow's batch size and delay on this machine
 	$(BIN)/python -m benchmarks.tune
 
-# Those that start no real TorchServe run on two cores, each on a thread of its own; the others one after the other.
-APART := tests/gateway tests/workflows tests/benchmarks tests/client tests/deploy tests/handlers tests/training $(wildcard tests/test_*.py)
+# Those that measure what the service does at its limit have the machine to themselves; the others run on two cores.
+ALONE := $(addprefix tests/live/,test_overload.py test_replicas.py test_soak.py)
 
 test: .venv/installed  ## every test, those against a live TorchServe included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(APART)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(APART))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest $(ALONE)
 
 lint: .venv/installed  ## ruff and mypy
 	$(BIN)/ruff check .
