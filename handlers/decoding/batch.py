@@ -1,6 +1,7 @@
 """The first step of a reading: a batch's files to what the models get, or why not. No network library is needed."""
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,7 +19,11 @@ from handlers.refusals import CODES, RefusedFilm
 from handlers.report import FilmFacts, Refusal
 
 DECODE_SECONDS = 4.5
-"""A film that is not decoded by then is refused."""
+"""Of a processor: a film that takes more is refused. A decoder in a process of its own has its limit there."""
+BUSY = 3
+"""Times as many by the clock: a machine that has other work to do gives a film its processor time late."""
+AGAIN = 0.02
+"""Seconds, at least, until a film's processor time is looked at again."""
 STUCK = 4
 """Threads to spare for films that are past their time. A decoder cannot be interrupted, but the limits of
 ``handlers.refusals`` bound what each one has to do, so a thread comes back; should all be busy with such films, the
@@ -26,7 +31,11 @@ next ones are refused in their time, too."""
 
 logger = logging.getLogger(__name__)
 
-LATE = Refusal.because(CODES["DecodeTimeout"], "DecodeTimeout", f"the film was not decoded in {DECODE_SECONDS:g} s")
+LATE = Refusal.because(
+    CODES["DecodeTimeout"],
+    "DecodeTimeout",
+    f"decoding takes over {DECODE_SECONDS:g} s of processor time, or {BUSY * DECODE_SECONDS:g} s in all",
+)
 INTERNAL = Refusal.because(500, "InternalError", "the film could not be read because of a fault in the service")
 
 Picture = TypeVar("Picture")
@@ -38,6 +47,28 @@ class Decoded(NamedTuple):
     pixels: NDArray[np.uint8]
     shape: tuple[int, int]
     facts: FilmFacts
+
+
+class Turn:
+    """What a film has taken so far of its time."""
+
+    def __init__(self) -> None:
+        self._came = time.monotonic()
+        self._clock: int | None = None
+
+    def begin(self) -> None:
+        """Called by the thread that decodes it. Without such a clock (macOS) a film has its seconds by the wall's."""
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._used_before = time.thread_time()
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+
+    def left(self) -> float:
+        """Seconds, at least, until its time is over."""
+        passed = time.monotonic() - self._came
+        if not hasattr(time, "pthread_getcpuclockid"):
+            return DECODE_SECONDS - passed
+        used = 0.0 if self._clock is None else time.clock_gettime(self._clock) - self._used_before
+        return min(DECODE_SECONDS - used, BUSY * DECODE_SECONDS - passed)
 
 
 class Decoding(Generic[Picture]):
@@ -55,21 +86,26 @@ class Decoding(Generic[Picture]):
     def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
         """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
         waiting, answers = deque(enumerate(films)), dict[int, Picture | Refusal]()
-        running: dict[Future[Picture | Refusal], tuple[int, float]] = {}  # a film's place, and when its time is over
+        running: dict[Future[Picture | Refusal], tuple[int, Turn]] = {}  # by a film's decoding, its place
         while waiting or running:
             while waiting and len(running) < self._at_once:
                 place, film = waiting.popleft()
-                running[self._pool.submit(self._decode, film)] = place, time.monotonic() + DECODE_SECONDS
-            soonest = min(end for _, end in running.values())
-            done, _ = wait(running, max(0.0, soonest - time.monotonic()), FIRST_COMPLETED)
+                turn = Turn()
+                running[self._pool.submit(self._timed, film, turn)] = place, turn
+            soonest = min(turn.left() for _, turn in running.values())
+            done, _ = wait(running, max(AGAIN, soonest), FIRST_COMPLETED)
             for future in done:
                 answers[running.pop(future)[0]] = future.result()
-            for future, (place, end) in list(running.items()):
-                if time.monotonic() >= end:
+            for future, (place, turn) in list(running.items()):
+                if turn.left() <= 0.0:
                     future.cancel()
                     del running[future]
                     answers[place] = LATE
         return [answers[place] for place in range(len(films))]
+
+    def _timed(self, film: bytes, turn: Turn) -> Picture | Refusal:
+        turn.begin()
+        return self._decode(film)
 
 
 def decode(film: bytes, side: int) -> Decoded | Refusal:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,7 @@ from handlers.decoding.batch import Decoding
 from handlers.processors import processors
 from handlers.report import Refusal
 
-STUCK = b"stuck"
+STUCK, WAITS, SPINS = b"stuck", b"waits", b"spins"
 
 
 class Films:
@@ -66,6 +67,26 @@ def test_a_film_past_its_time_is_refused_and_the_others_are_read(films: Films, m
     monkeypatch.setattr(batch, "DECODE_SECONDS", 0.2)
     sent = [b"\1", STUCK, b"\2", STUCK, STUCK, b"\3"]
     assert read(Decoding(films.decode).decode(sent)) == [1, "DecodeTimeout", 2, "DecodeTimeout", "DecodeTimeout", 3]
+
+
+def test_on_a_machine_that_is_busy_with_other_work_a_film_has_its_processor_time_all_the_same(
+    films: Films, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "DECODE_SECONDS", 0.2)
+    began = time.monotonic()
+
+    def decode(film: bytes) -> NDArray[np.uint8] | Refusal:
+        if film == WAITS:  # as where others have the processors
+            while time.monotonic() - began < 0.3:
+                time.sleep(0.01)
+        elif film == SPINS:
+            began_to_spin = time.thread_time()
+            while time.thread_time() - began_to_spin < 0.5:
+                pass
+        return films.decode(film)
+
+    assert read(Decoding(decode).decode([WAITS, b"\1"])) == [WAITS[0], 1]
+    assert read(Decoding(decode).decode([SPINS, b"\1"])) == ["DecodeTimeout", 1]
 
 
 def test_stuck_decoders_hold_up_no_answer_and_come_back(films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
