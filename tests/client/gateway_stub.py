@@ -121,6 +121,9 @@ class GatewayStub:
             self._problem(request, Say(413, "BodyTooLarge"))
             return
         film = request.rfile.read(length)
+        if len(film) < length:  # the client is gone
+            request.close_connection = True
+            return
         if request.path != "/v1/reports" or request.headers["Authorization"] != f"Bearer {KEY}":
             self._problem(request, Say(401, "Unauthorized"))
             return

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PER_FILE = 8
 MEMORY = 100 * 2**20
 """Of a node's object store: bytes."""
-LIMIT = 240.0
+LIMIT = 600.0
 """Seconds, for what comes within some on a quiet machine."""
 
 
