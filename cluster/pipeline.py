@@ -11,6 +11,7 @@ without pixels, and no network sees it there.
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def readings(shards: Sequence[int], results: str, store: Path, models: dict[str,
     pools, side = Pools.of_cluster(), image_size(store)
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.scheduling_strategy = "SPREAD"  # actors go to the nodes in turn
+    # A few films are fewer than there are actors, which is nobody's mistake.
+    warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.target_max_block_size = pools.batch * side * side
     each: dict[str, Any] = {"num_cpus": ACTOR, "batch_format": "pyarrow"}

@@ -49,7 +49,9 @@ def test_it_counts_what_is_lost_there_twice_and_other_than_in_process(tmp_path: 
     assert len(PROBABILITIES) == 15
 
 
-def test_a_rate_is_that_of_the_films_after_the_first_file(tmp_path: Path) -> None:
-    for shard in range(3):
+def test_a_rate_is_that_of_the_middle_half(tmp_path: Path) -> None:
+    for shard in range(8):
         write(tmp_path, shard, *(row_of(f"{shard}-{number}", report(0.5)) for number in range(4)))
-    assert cluster.rate_of(tmp_path) == {"films_per_second": 8 / 4}
+    for shard, late in ((0, 900), (7, 2000)):
+        os.utime(tmp_path / f"part-{shard:06}.parquet", (late, late))
+    assert cluster.rate_of(tmp_path) == {"films_per_second": 16 / 8}
