@@ -49,26 +49,23 @@ class Decoded(NamedTuple):
     facts: FilmFacts
 
 
-class Turn:
+class FilmClock:
     """What a film has taken so far of its time."""
 
     def __init__(self) -> None:
-        self._came = time.monotonic()
-        self._clock: int | None = None
+        self._came, self._used_before = time.monotonic(), 0.0
+        self._thread: int | None = None
 
     def begin(self) -> None:
-        """Called by the thread that decodes it. Without such a clock (macOS) a film has its seconds by the wall's."""
+        """Called by the thread that decodes the film. Where threads have no clock (macOS), the wall's counts alone."""
         if hasattr(time, "pthread_getcpuclockid"):
             self._used_before = time.thread_time()
-            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._thread = time.pthread_getcpuclockid(threading.get_ident())
 
     def left(self) -> float:
-        """Seconds, at least, until its time is over."""
-        passed = time.monotonic() - self._came
-        if not hasattr(time, "pthread_getcpuclockid"):
-            return DECODE_SECONDS - passed
-        used = 0.0 if self._clock is None else time.clock_gettime(self._clock) - self._used_before
-        return min(DECODE_SECONDS - used, BUSY * DECODE_SECONDS - passed)
+        """Seconds, at least, until the film's time is over."""
+        used = 0.0 if self._thread is None else time.clock_gettime(self._thread) - self._used_before
+        return min(DECODE_SECONDS - used, BUSY * DECODE_SECONDS - (time.monotonic() - self._came))
 
 
 class Decoding(Generic[Picture]):
@@ -86,25 +83,25 @@ class Decoding(Generic[Picture]):
     def decode(self, films: Sequence[bytes]) -> list[Picture | Refusal]:
         """Picture or refusal per film, in order. A film that takes over ``DECODE_SECONDS`` holds up no other."""
         waiting, answers = deque(enumerate(films)), dict[int, Picture | Refusal]()
-        running: dict[Future[Picture | Refusal], tuple[int, Turn]] = {}  # by a film's decoding, its place
+        running: dict[Future[Picture | Refusal], tuple[int, FilmClock]] = {}  # with the film's place
         while waiting or running:
             while waiting and len(running) < self._at_once:
                 place, film = waiting.popleft()
-                turn = Turn()
-                running[self._pool.submit(self._timed, film, turn)] = place, turn
-            soonest = min(turn.left() for _, turn in running.values())
+                clock = FilmClock()
+                running[self._pool.submit(self._timed, film, clock)] = place, clock
+            soonest = min(clock.left() for _, clock in running.values())
             done, _ = wait(running, max(AGAIN, soonest), FIRST_COMPLETED)
             for future in done:
                 answers[running.pop(future)[0]] = future.result()
-            for future, (place, turn) in list(running.items()):
-                if turn.left() <= 0.0:
+            for future, (place, clock) in list(running.items()):
+                if clock.left() <= 0.0:
                     future.cancel()
                     del running[future]
                     answers[place] = LATE
         return [answers[place] for place in range(len(films))]
 
-    def _timed(self, film: bytes, turn: Turn) -> Picture | Refusal:
-        turn.begin()
+    def _timed(self, film: bytes, clock: FilmClock) -> Picture | Refusal:
+        clock.begin()
         return self._decode(film)
 
 
