@@ -54,6 +54,16 @@ def lacks() -> str:
     return "" if tried.returncode == 0 else f"no namespaces here: {tried.stderr.decode().strip()}"
 
 
+def _folders_of_python() -> list[Path]:
+    """Where this Python is installed, and where the links lie that lead to it from its environment."""
+    link, found = Path(sys.executable), [Path(sys.base_prefix)]
+    while link.is_symlink():
+        link = link.parent / link.readlink()
+        if not any(link.is_relative_to(one) for one in (*found, sys.prefix)):
+            found.append(link.parent)
+    return found
+
+
 class PodProcess:
     """Started; ``stop`` or the context's end ends it.
 
@@ -147,8 +157,7 @@ class PodProcess:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / source, place)
         mounts = [(str(Path(sys.prefix).resolve()), str(INSTALLED / ".venv")), ("/sys", "/sys")]
-        if not Path(sys.base_prefix).is_relative_to("/usr"):
-            mounts.append((sys.base_prefix, sys.base_prefix))
+        mounts += [(str(one), str(one)) for one in _folders_of_python() if not one.is_relative_to("/usr")]
         for name in SYSTEM:
             if (here := Path("/", name)).is_symlink():
                 (self._root / name).symlink_to(here.readlink())
