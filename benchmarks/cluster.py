@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from rich.table import Table
 
 from benchmarks.arms.arm import ROOT
 from benchmarks.arms.ours import Gateway, Workflow
+from benchmarks.arms.ray_nodes import ray_cluster
 from benchmarks.films import decoded, film_paths
 from benchmarks.machine import machine
 from benchmarks.pairs import IMAGE_SIZE, Pair, make_pair
@@ -46,7 +46,6 @@ from benchmarks.score import link
 from benchmarks.serving import RESULTS, say
 from client import score as client_score
 from client.journal import ERROR, IMAGE, PROBABILITIES, ROUTED, row_of
-from cluster.pipeline import LOOPBACK
 from handlers.findings import STAGE_LABELS
 from handlers.metadata import Metadata
 from handlers.networks.vit import serving_device
@@ -77,7 +76,7 @@ def main() -> int:
     parser.add_argument("--rate-films", type=int, default=352, help="a turn (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "cluster.json")
     chosen = parser.parse_args()
-    os.environ.update(MALLOC | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})  # as nice as in process
+    os.environ.update(MALLOC)
     document = json.loads(chosen.out.read_text()) if chosen.out.exists() else {}
     document |= {"date": datetime.date.today().isoformat(), **machine()}
     with tempfile.TemporaryDirectory(prefix="cxr-") as name:
@@ -144,7 +143,7 @@ def renamed(films: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def undisturbed(listing: Path, store: Path, results: Path, nodes: int, expected: Expected) -> dict[str, Any]:
-    with cluster(nodes) as one:
+    with ray_cluster(nodes, STORE_MEMORY) as one:
         started = time.perf_counter()
         end(start(listing, results, store, one))
         seconds = time.perf_counter() - started
@@ -153,7 +152,7 @@ def undisturbed(listing: Path, store: Path, results: Path, nodes: int, expected:
 
 def node_killed(listing: Path, store: Path, results: Path, expected: Expected) -> dict[str, Any]:
     """One of three nodes goes when half of the files are there."""
-    with cluster(3) as one:
+    with ray_cluster(3, STORE_MEMORY) as one:
         run = start(listing, results, store, one)
         there = wait_for(lambda: len(parts_of(results)) >= len(expected) / PER_FILE / 2, run, results)
         one.remove_node(next(iter(one.worker_nodes)), allow_graceful=False)
@@ -163,7 +162,7 @@ def node_killed(listing: Path, store: Path, results: Path, expected: Expected) -
 
 def command_killed(listing: Path, store: Path, results: Path, expected: Expected) -> dict[str, Any]:
     """The command goes when half of the files are there, and is given again."""
-    with cluster(2) as one:
+    with ray_cluster(2, STORE_MEMORY) as one:
         run = start(listing, results, store, one)
         there = wait_for(lambda: len(parts_of(results)) >= len(expected) / PER_FILE / 2, run, results)
         run.send_signal(signal.SIGKILL)
@@ -178,7 +177,7 @@ def memory(films: Sequence[Path], number: int, store: Path, folder: Path, pair: 
     """The most that the driver and the object stores hold while many films are read; films have several names."""
     archive = folder / "many"
     link(films, number, archive)
-    with cluster(2) as one:
+    with ray_cluster(2, STORE_MEMORY) as one:
         state, run = get_state_from_address(one.address), start(archive, folder / "many-read", store, one)
         driver, used, resident, spilled = psutil.Process(run.pid), [0], [0], 0
         while run.poll() is None:
@@ -214,7 +213,7 @@ def rates(pair: Pair, store: Path, folder: Path, number: int) -> dict[str, Any]:
         say(f"rates, round {turn + 1} of {ROUNDS}")
         found["in_process"].append(number / in_process(pair, links)[1])
         results = folder / f"rate-{turn}"
-        with cluster(2) as one:
+        with ray_cluster(2, STORE_MEMORY) as one:
             started = time.perf_counter()
             end(start(archive, results, store, one, per_file=BATCH))
             found["whole_run"].append(number / (time.perf_counter() - started))
@@ -285,21 +284,6 @@ def rate_of(results: Path) -> dict[str, float]:
     first, last = len(ended) // 4, 3 * len(ended) // 4
     films = table_of(results).num_rows * (last - first) / len(ended)
     return {"films_per_second": films / (ended[last] - ended[first])}
-
-
-@contextmanager
-def cluster(nodes: int) -> Iterator[Cluster]:
-    """Nodes of one processor each; all that they start ends with the block."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets have paths of at most 107 letters
-    one = Cluster()
-    try:
-        for number in range(nodes):
-            head = {} if number else {"temp_dir": str(folder), "include_dashboard": False}
-            one.add_node(num_cpus=1, object_store_memory=STORE_MEMORY, node_ip_address=LOOPBACK, **head)
-        yield one
-    finally:
-        one.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def start(

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,15 @@ import torch
 from moto.server import ThreadedMotoServer
 from ray.cluster_utils import Cluster
 
+from benchmarks.arms.ray_nodes import ray_cluster
 from benchmarks.arms.reserved_ports import free_ports
 from client.journal import row_of
 from handlers.reading import Naming, Screening
 from handlers.report import Refusal
-from tests.cluster.nodes import add_node
 from tests.unpacked import unpack_archives
 
+STORE_MEMORY = 100 * 2**20
+"""Of a node's object store: bytes."""
 COPIES = 2
 """Of each drawn film, under other names."""
 BAD = {"cut.png": "TruncatedImage", "empty.png": "EmptyRequest", "words.png": "UnreadableImage"}
@@ -92,12 +93,7 @@ def s3() -> Iterator[s3fs.S3FileSystem]:
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(s3: s3fs.S3FileSystem) -> Iterator[Cluster]:
+def two_nodes(s3: s3fs.S3FileSystem) -> Iterator[Cluster]:
     """A head and another node, each with a processor; all that they start ends with them."""
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets have paths of at most 107 letters
-    cluster = Cluster(shutdown_at_exit=True)
-    add_node(cluster, folder)
-    add_node(cluster, folder)
-    yield cluster
-    cluster.shutdown()
-    shutil.rmtree(folder)
+    with ray_cluster(2, STORE_MEMORY) as cluster:
+        yield cluster

@@ -15,10 +15,11 @@ import pytest
 import s3fs
 from ray.cluster_utils import Cluster
 
+from benchmarks.arms.ray_nodes import add_node
 from client.journal import COLUMNS, ERROR, IMAGE, PROBABILITIES, ROUTED
 from cluster import score as command
-from tests.cluster.conftest import BAD, Films
-from tests.cluster.nodes import LIMIT, PER_FILE, add_node, start, wait_until
+from tests.cluster.command import LIMIT, PER_FILE, start, wait_until
+from tests.cluster.conftest import BAD, STORE_MEMORY, Films
 from training.data.films import read_table
 from training.evaluation.score import score
 
@@ -45,15 +46,15 @@ def check_rows(table: pa.Table, films: Films, missing: Iterable[str] = ()) -> No
 
 
 @pytest.fixture(scope="module")
-def scored(ray_cluster: Cluster, films: Films, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scored(two_nodes: Cluster, films: Films, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a list of films, one of which is missing, during whose reading a node was killed."""
     folder = tmp_path_factory.mktemp("scored")
     listing, results = folder / "films.txt", folder / "results"
     listing.write_text("".join(f"{films.folder / name}\n" for name in (*sorted(films.rows), MISSING)))
-    run = start(listing, "--out", results, "--models", films.store, "--address", ray_cluster.address)
+    run = start(listing, "--out", results, "--models", films.store, "--address", two_nodes.address)
     wait_until(lambda: list(results.glob("part-*.parquet")), run)
-    (node,) = ray_cluster.worker_nodes
-    ray_cluster.remove_node(node, allow_graceful=False)
+    (node,) = two_nodes.worker_nodes
+    two_nodes.remove_node(node, allow_graceful=False)
     began = len(list(results.glob("part-*.parquet")))
     said, log = run.communicate(timeout=LIMIT)
     assert run.returncode == 1, log
@@ -62,7 +63,7 @@ def scored(ray_cluster: Cluster, films: Films, tmp_path_factory: pytest.TempPath
     assert began < shards / 2, "the node was to be killed while films are read"
     assert f"{len(films.rows) + 1} films, {len(films.rows) - len(BAD)} read\n3 refused: cut.png (Truncated" in said
     assert f"1 without a report: {MISSING} (FileNotRead)" in said
-    add_node(ray_cluster, Path(ray_cluster.head_node.get_temp_dir_path()))
+    add_node(two_nodes, STORE_MEMORY)
     return results
 
 
@@ -100,11 +101,11 @@ def test_the_same_command_on_finished_results_reads_and_writes_nothing(
 
 
 def test_after_the_command_is_killed_the_same_one_reads_what_is_left_in_s3_with_a_ray_of_its_own(
-    ray_cluster: Cluster, films: Films, s3: s3fs.S3FileSystem
+    two_nodes: Cluster, films: Films, s3: s3fs.S3FileSystem
 ) -> None:
     s3.put([str(path) for path in sorted(films.folder.iterdir())], "films/source/")
     words = ["s3://films/source", "--out", "s3://films/results", "--models", films.store]
-    run = start(*words, "--address", ray_cluster.address)
+    run = start(*words, "--address", two_nodes.address)
     wait_until(lambda: parts(s3), run)
     run.send_signal(signal.SIGKILL)
     run.communicate()
