@@ -7,13 +7,12 @@ the module's functions, which keep the loaded networks between calls.
 import itertools
 import os
 import resource
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -236,26 +235,24 @@ def _in_streams(setting: Setting, pixels: Films, seconds: float, stream: Callabl
     return sum(rate for rate, _ in ran), sum(films for _, films in ran)
 
 
-def single_films(share: Path, films: Sequence[bytes], dtype: str, repeats: int = 3) -> list[float]:
-    """Milliseconds from a film's bytes to its probabilities, one film at a time on every core: each film's median."""
+def single_films(share: Path, films: Sequence[bytes], dtype: str) -> list[float]:
+    """Milliseconds from a film's bytes to its probabilities, one film at a time on every core."""
     binary, disease, threshold = vits(share, dtype)
     torch.set_num_threads(os.cpu_count() or 1)
-    times: list[list[float]] = [[] for _ in films]
-    for _, (number, film) in itertools.product(range(repeats), enumerate(films)):
-        start = time.perf_counter()
+
+    def read(film: bytes) -> None:
         pixels = to_pixels(read_film(film), binary.image_size)[None]
         if forward(binary, pixels)[0, 0] >= threshold:
             forward(disease, pixels)
-        times[number].append(1000.0 * (time.perf_counter() - start))
-    return [statistics.median(of) for of in times]
+
+    return [_timed(partial(read, film))[1] for film in films]
 
 
-def parts(share: Path, films: Sequence[bytes]) -> dict[str, float]:
-    """Milliseconds of each step of the served code on a routed film, one film at a time: medians over the films."""
+def parts(share: Path, films: Sequence[bytes]) -> list[dict[str, float]]:
+    """Milliseconds of each step of the served code on each of these routed films, one film at a time."""
     screening, naming = Screening(share / "binary", serving_device()), Naming(share / "disease", serving_device())
     torch.set_num_threads(os.cpu_count() or 1)
-    rows = [_parts_of(film, screening, naming) for film in films]
-    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    return [_parts_of(film, screening, naming) for film in films]
 
 
 def _parts_of(film: bytes, screening: Screening, naming: Naming) -> dict[str, float]:

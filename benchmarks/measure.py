@@ -56,8 +56,6 @@ def measure(arm: Arm, cell: Cell, films: Films, threshold: float, capacity: floa
         row[f"mean_{stage}_batch"] = ran[f"{stage}_films"] / batches if batches else 0.0
     row["disease_runs_per_film"] = ran["disease_films"] / number
     row |= compare(arm, seen, films.expected, threshold)
-    if cell.concurrency == 1:
-        row["film_ms"] = load.by_film(seen)
     return row
 
 
@@ -73,6 +71,19 @@ def compare(arm: Arm, seen: load.Load, expected: NDArray[np.float32], threshold:
         elif routed:
             difference = max(difference, float(np.abs(answer[1:] - wanted[1:]).max()))
     return {"largest_difference": difference, "films_routed_differently": strayed}
+
+
+def single_films(arm: Arm, films: list[bytes]) -> list[float]:
+    """Milliseconds from a film's sending to its answer, one film at a time.
+
+    Raises:
+        RuntimeError: a film was not answered.
+    """
+    seen = load.closed_loop(arm.target(films), 1, 0.0, least=len(films))
+    if any(not answer.good for answer in seen.answers):
+        raise RuntimeError(f"not every film was answered: {load.failures(seen)}")
+    times = load.by_film(seen)
+    return [times[number] for number in range(len(films))]
 
 
 def nothing_to_read(arm: Arm, size: int) -> float:

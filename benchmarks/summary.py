@@ -131,6 +131,16 @@ def ratios_of(
     }
 
 
+def by_film(turns: Sequence[Sequence[float]]) -> list[float]:
+    """[turns, films] -> [films]: medians."""
+    return [statistics.median(of) for of in zip(*turns, strict=True)]
+
+
+def by_step(ways: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Each step's median over the films' ways."""
+    return {name: statistics.median(way[name] for way in ways) for name in ways[0]}
+
+
 def way(steps: dict[str, float], empty: float, took: Sequence[float]) -> dict[str, float]:
     """A routed film's way in milliseconds at one film in flight.
 

@@ -27,19 +27,18 @@ def ray_cluster(nodes: int, store_memory: int) -> Iterator[Cluster]:
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets have paths of at most 107 letters
     (port,) = free_ports(1)  # told none, a head takes numbers that every Ray takes
-    head = {
-        "redis_port": port,
-        "dashboard_agent_listen_port": None,
-        "include_dashboard": False,
-        "temp_dir": str(folder),
-    }
+    head = {"redis_port": port, "dashboard_agent_listen_port": None, "include_dashboard": False}
+    # For all files, also the one with this user's last cluster's address, which is overwritten and removed unasked.
+    own = {"RAY_TMPDIR": str(folder)}
     one = Cluster(shutdown_at_exit=True)
     try:
-        for number in range(nodes):
-            add_node(one, store_memory, **({} if number else head))
+        with patch.dict(os.environ, own):
+            for number in range(nodes):
+                add_node(one, store_memory, **({} if number else head))
         yield one
     finally:
-        one.shutdown()
+        with patch.dict(os.environ, own):
+            one.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
 

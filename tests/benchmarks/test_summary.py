@@ -13,7 +13,7 @@ import pytest
 from benchmarks import machine, serving, training
 from benchmarks.arms.arm import Peer
 from benchmarks.plan import RIVALS
-from benchmarks.summary import ratios_of
+from benchmarks.summary import by_film, by_step, ratios_of, way
 
 RATES = {"ours_workflow": 6.0, "limit": 8.0, "litserve": 4.0, "ray_serve": 3.0, "fastapi_pipelines": 2.0}
 
@@ -31,6 +31,14 @@ def test_ours_is_compared_with_the_best_peer_and_the_limit() -> None:
     assert ratios["ours_over_best_peer"] == 1.5
     assert ratios["ours_over_limit_base"] == 0.75
     assert ratios["ours_over_limit_small"] is None
+
+
+def test_a_film_s_time_is_its_median_over_the_turns_and_its_way_adds_up_to_it() -> None:
+    assert by_film([[100.0, 50.0], [900.0, 52.0], [104.0, 51.0]]) == [104.0, 51.0]
+    steps = by_step([{"decode": 10.0, "hop": 1.0, "reply": 1.0}, {"decode": 12.0, "hop": 1.0, "reply": 3.0}])
+    assert steps == {"decode": 11.0, "hop": 1.0, "reply": 2.0}
+    found = way(steps, empty=12.0, took=[40.0, 50.0, 60.0])
+    assert (found["whole"], found["http"], found["queue"], found["remainder"]) == (50.0, 5.0, 4.0, 27.0)
 
 
 @pytest.mark.parametrize("missing", RIVALS)
