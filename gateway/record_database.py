@@ -191,8 +191,9 @@ def _sqlite(path: Path, reads: bool) -> Engine:
 def _require_ours(path: Path, rows: sqlite3.Connection) -> None:
     foreign = RecordsFault(f"{path} is no file of the gateway's records: move it away, or name another with --records")
     try:
-        ((application,),) = rows.execute("PRAGMA application_id").fetchall()
-        ((tables,),) = rows.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        # In one statement: another replica may make the tables between two.
+        look = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+        ((application, tables),) = rows.execute(look).fetchall()
     except sqlite3.DatabaseError as fault:
         if fault.sqlite_errorname == "SQLITE_NOTADB":
             raise foreign from None

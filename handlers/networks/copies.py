@@ -124,13 +124,14 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, result = ctx.saved_tensors
         shares = (query @ key.transpose(-1, -2)).float().mul_(ctx.scale).softmax(dim=-1).to(query.dtype)
-        gradient = gradients[0].unflatten(0, (-1, ctx.copies)).transpose(1, 2).contiguous()  # [N, heads, C, T, D]
-        of_value = shares.transpose(-1, -2)[:, :, None] @ gradient
+        # [N, heads, T, C, D]: what the copies share is one product's factor for all of them.
+        gradient = gradients[0].unflatten(0, (-1, ctx.copies)).permute(0, 2, 3, 1, 4).contiguous()
+        of_value = (shares.transpose(-1, -2) @ gradient.flatten(3)).unflatten(3, (ctx.copies, -1))
         # A softmax's gradient: each share times how far its own gradient lies above the mean of its row's.
-        own = (gradient.flatten(2, 3) @ value.transpose(-1, -2)).unflatten(2, (ctx.copies, -1))  # [N, heads, C, T, T]
-        mean = (gradient * result[:, :, None]).sum(dim=-1, keepdim=True)
-        of_scores = own.sub_(mean).mul_(shares[:, :, None])
-        of_query = (of_scores.flatten(2, 3) @ key).unflatten(2, (ctx.copies, -1)) * ctx.scale
-        of_key = of_scores.transpose(-1, -2) @ query[:, :, None] * ctx.scale
-        of_query, of_key, of_value = (one.transpose(1, 2).flatten(0, 1) for one in (of_query, of_key, of_value))
-        return of_query, of_key, of_value, None, None
+        own = (gradient.flatten(2, 3) @ value.transpose(-1, -2)).unflatten(2, (-1, ctx.copies))  # [N, heads, T, C, T]
+        mean = (gradient * result[:, :, :, None]).sum(dim=-1, keepdim=True)
+        of_scores = own.sub_(mean).mul_(shares[:, :, :, None])
+        of_query = (of_scores.flatten(2, 3) @ (key * ctx.scale)).unflatten(2, (-1, ctx.copies))
+        of_key = (of_scores.flatten(3).transpose(-1, -2) @ (query * ctx.scale)).unflatten(2, (ctx.copies, -1))
+        of_query, of_value = (one.permute(0, 3, 1, 2, 4).flatten(0, 1) for one in (of_query, of_value))
+        return of_query, of_key.transpose(1, 2).flatten(0, 1), of_value, None, None

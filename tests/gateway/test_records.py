@@ -6,9 +6,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pydicom
@@ -22,7 +24,7 @@ from gateway.export_feedback import export
 from gateway.feedback import Feedback
 from gateway.kept_films import KeptFilms
 from gateway.problems import Problem
-from gateway.record_database import RecordsFault
+from gateway.record_database import Database, RecordsFault, _require_ours
 from gateway.records import Given, Records
 from handlers.decoding.image import read_film
 from handlers.findings import LABELS
@@ -120,6 +122,25 @@ def test_replicas_that_start_and_count_at_once_lose_no_film_to_one_another(recor
     films = with_records(records_place, lambda records: records.films("pair", 1))
     assert {sum(bins) for bins in films.values()} == {75}
     assert {max(bins) for bins in films.values()} == {75}
+
+
+class BetweenStatements:
+    """A connection during whose statements, or between them, something else happens."""
+
+    def __init__(self, rows: sqlite3.Connection, happens: Callable[[], None]) -> None:
+        self._rows, self._happens = rows, happens
+
+    def execute(self, statement: str) -> SimpleNamespace:
+        found = self._rows.execute(statement).fetchall()
+        self._happens()
+        return SimpleNamespace(fetchall=lambda: found)
+
+
+def test_a_file_that_another_replica_makes_meanwhile_is_no_other_program_s(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    with closing(sqlite3.connect(path)) as rows:
+        _require_ours(path, cast(Any, BetweenStatements(rows, Database(str(path)).look)))
+    assert ask(str(path), "SELECT count(*) FROM histograms") == [(0,)]
 
 
 def test_of_two_readers_at_two_replicas_at_once_one_is_the_first(records_place: str) -> None:
