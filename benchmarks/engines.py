@@ -4,6 +4,7 @@ Each is a class that turns a loaded ``Vit`` into a function from normalised film
 those that are here. OpenVINO and ONNX Runtime are in the benchmark's own environment (``make bench`` makes it).
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
@@ -77,6 +78,8 @@ class OpenVino(Engine):
     name, needs = "OpenVINO", ("openvino",)
 
     def load(self, vit: Vit, batch: int, threads: int, streams: int) -> Run:
+        # Without this package it sends no usage reports; each is a process of its own, which takes the cores' time.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
         import openvino
 
         plain = _plain(vit)

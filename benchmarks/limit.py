@@ -102,8 +102,8 @@ def search(
 ) -> dict[str, Any]:
     """The best engine, batch size, dtype and thread count of stage 1.
 
-    Batches and threads are chosen with torch as it comes; then the other engines have their turn at what it chose, and
-    at that batch doubled.
+    Batches and threads are chosen with torch as it comes; then the other engines have their turn at what it chose, at
+    that batch doubled, and with all threads in one stream.
 
     Returns:
         ``float32`` and ``best``: settings; ``best`` is bfloat16 only where the handlers serve in it, so that like is
@@ -118,7 +118,6 @@ def search(
 
     def rate(setting: Setting) -> float:
         vit = vits(share, setting.dtype)[0]
-        padded(vit, pixels[: setting.batch], setting)  # an engine is loaded before the clock runs
         found = _rate(setting, vit, pixels, seconds)
         tried.append({**asdict(setting), "stage_1_films_per_second": round(found, 2)})
         return found
@@ -136,8 +135,12 @@ def search(
             if engine.slow and dtype != dtypes[-1]:
                 continue
             chosen = best[dtype][1]
-            batches = {chosen.batch} if engine.slow else {chosen.batch, 2 * chosen.batch}
-            settings = [replace(chosen, batch=batch, engine=name) for batch in sorted(batches)]
+            sizes = [chosen.batch] if engine.slow else [chosen.batch, 2 * chosen.batch]
+            ways = [chosen.threads] if engine.slow else sorted({chosen.threads, cores})
+            settings = [
+                replace(chosen, batch=batch, threads=threads_, engine=name)
+                for batch, threads_ in itertools.product(sizes, ways)
+            ]
             try:
                 check_engine(share, pixels, settings[0])
                 turns = [(rate(one), one) for one in settings]
@@ -169,7 +172,8 @@ def _rate(setting: Setting, vit: Vit, pixels: Films, seconds: float) -> float:
     def stream() -> Steps:
         return lambda films: padded(vit, films, setting), lambda: None
 
-    return _in_streams(setting, pixels, seconds, stream)[0]
+    padded(vit, pixels[: setting.batch], setting)  # the engine is loaded once for all streams
+    return _in_streams(setting, pixels, seconds, [vit], stream)[0]
 
 
 def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: float) -> dict[str, float]:
@@ -195,13 +199,12 @@ def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: floa
         return both, lambda: name(len(waiting)) if waiting else None
 
     for vit in (binary, disease):
-        padded(vit, pixels[: setting.batch], setting)  # an engine is loaded before the clock runs
-    spent = time.process_time()
-    rate, films = _in_streams(setting, pixels, seconds, stream)
+        padded(vit, pixels[: setting.batch], setting)  # the engine is loaded once for all streams
+    rate, films, spent = _in_streams(setting, pixels, seconds, [binary, disease], stream)
     return {
         "films_per_second": rate,
         "disease_runs_per_film": next(routed) / films,
-        "cpu_seconds_per_film": (time.process_time() - spent) / films,
+        "cpu_seconds_per_film": spent / films,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
     }
 
@@ -210,16 +213,23 @@ Steps = tuple[Callable[[Films], object], Callable[[], object]]
 """What a stream does with a batch, and what it has left to do at its end."""
 
 
-def _in_streams(setting: Setting, pixels: Films, seconds: float, stream: Callable[[], Steps]) -> tuple[float, int]:
-    """Films per second of batches of the films in turn, in as many streams as the setting has, and how many they were.
+def _in_streams(
+    setting: Setting, pixels: Films, seconds: float, networks: Sequence[Vit], stream: Callable[[], Steps]
+) -> tuple[float, int, float]:
+    """Films per second of batches of the films in turn, in as many streams as the setting has, how many they were, and
+    the CPU seconds that they took.
 
-    The rate is the sum of the streams' own ones: one that has ended leaves its core idle, and that is no limit.
+    The rate is the sum of the streams' own ones: one that has ended leaves its core idle, and that is no limit. The
+    clock starts when every stream has run a batch: torch.compile compiles anew for each thread.
     """
     numbers = itertools.count()
-    together = threading.Barrier(setting.streams)
+    spent: list[float] = []
+    together = threading.Barrier(setting.streams, lambda: spent.append(time.process_time()))
 
     def run() -> tuple[float, int]:
         torch.set_num_threads(setting.threads)
+        for vit in networks:
+            padded(vit, pixels[: setting.batch], setting)
         step, last = stream()
         together.wait()
         done, start = 0, time.perf_counter()
@@ -232,7 +242,7 @@ def _in_streams(setting: Setting, pixels: Films, seconds: float, stream: Callabl
 
     with ThreadPoolExecutor(setting.streams) as pool:
         ran = list(pool.map(lambda _: run(), range(setting.streams)))
-    return sum(rate for rate, _ in ran), sum(films for _, films in ran)
+    return sum(rate for rate, _ in ran), sum(films for _, films in ran), time.process_time() - spent[0]
 
 
 def single_films(share: Path, films: Sequence[bytes], dtype: str) -> list[float]:

@@ -68,6 +68,9 @@ class Pools:
 def connected(address: str | None) -> Iterator[None]:
     """Joined to the cluster of ``address``, or, where there is none, to a Ray of this machine's own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its C++ prints errors to the terminal that are none, as of every pool that an actor might be lost; what ends a
+    # reading comes as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     where: dict[str, Any] = {"address": address}
     if address is None:
         where = {"address": "local", "include_dashboard": False}

@@ -122,7 +122,8 @@ class Gateway(Arm):
         (self._port,) = free_ports(1)
         arguments: dict[str, object] = {"port": self._port, "server": self._workflow.server.folder, "secrets": secrets}
         arguments["restart_after"] = 600  # a full queue must not look like a server that has to be started anew
-        with (folder / "log").open("w") as log:
+        self._log = folder / "log"
+        with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", *(f"--{name}={value}" for name, value in arguments.items())],
                 cwd=ROOT,
@@ -132,21 +133,21 @@ class Gateway(Arm):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._wait(folder / "log")
+        self._wait()
 
-    def _wait(self, log: Path) -> None:
+    def _wait(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise ArmError(f"the gateway ended with {self._process.returncode}: {log.read_text()[-600:]}")
+                raise ArmError(f"the gateway ended with {self._process.returncode}: {self._log.read_text()[-600:]}")
             try:
                 if httpx.get(f"http://127.0.0.1:{self._port}/health/ready", timeout=5.0).is_success:
                     return
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        raise ArmError(f"the gateway was not ready within {START_LIMIT:g} s: {log.read_text()[-400:]}")
+        raise ArmError(f"the gateway was not ready within {START_LIMIT:g} s: {self._log.read_text()[-400:]}")
 
     def stop(self) -> None:
         if self._process is not None:
@@ -154,6 +155,9 @@ class Gateway(Arm):
             self._process = None
 
     def target(self, films: Sequence[bytes]) -> Target:
+        # ``ours_workflow`` sends its films to the same TorchServe, where a probe of the gateway's own may wait behind
+        # them for longer than it is given: the gateway is then ready again with the next one.
+        self._wait()
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": CONTENT}
         return Target("127.0.0.1", self._port, "/v1/reports", headers, films)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from handlers.networks.onednn import OneDnnLinear
+from handlers.networks.onednn import OneDnnLinear, multiplies_faster
 
 
 class CopiesComputedOnce(TorchFunctionMode):
@@ -84,7 +84,7 @@ class _Product(torch.autograd.Function):
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if rows.device.type == "cpu" and rows.dtype == torch.float32 and torch.backends.mkl.is_available():
+    if rows.device.type == "cpu" and rows.dtype == torch.float32 and multiplies_faster():
         return OneDnnLinear.product(rows, weight, bias)
     return linear(rows, weight, bias)
 

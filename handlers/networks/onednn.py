@@ -1,6 +1,7 @@
 """Matrix products by oneDNN, which torch carries beside the MKL that its own ``Linear`` calls; in float32 or bfloat16.
 
-MKL runs its AVX2 kernels on processors that are not Intel's; oneDNN's use AVX-512 on all that have it, and AMX. The
+MKL runs its AVX2 kernels on processors that are not Intel's; oneDNN's use AVX-512 on all that have it, and AMX. Of both
+libraries' AVX2 kernels MKL's are a tenth faster, so that float32 stays there with MKL (``benchmarks/RESULTS.md``). The
 operator is the one that torch.compile puts in a Linear's place.
 """
 
@@ -64,12 +65,18 @@ class PackedLinear(Bfloat16Linear):
         return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "").to(self.returns)
 
 
+def multiplies_faster() -> bool:
+    """Whether oneDNN's float32 products are faster than those of torch's own Linear: on x86 with AVX-512."""
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def compute_by_onednn(model: nn.Module) -> None:
-    """Turns the model's Linears into these where torch has both libraries (x86), and leaves it alone elsewhere."""
+    """Turns the model's Linears into these where torch has both libraries (x86) and these are the faster ones."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return
     for module in model.modules():
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and multiplies_faster():
             module.__class__ = OneDnnLinear
         elif type(module) is Bfloat16Linear and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             module.__class__ = PackedLinear

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,16 +21,40 @@ CORES = os.cpu_count() or 1
 
 def test_the_limit_reads_films_in_turn_and_ends_with_what_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count()  # one stream looks at it: at its start, twice while it goes on, once at its end
-    monkeypatch.setattr(limit, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    spent = itertools.count(0, 3)
+    times = SimpleNamespace(perf_counter=lambda: float(next(clock)), process_time=lambda: float(next(spent)))
+    monkeypatch.setattr(limit, "time", times)
     seen: list[list[int]] = []
 
     def stream() -> Steps:
         return lambda films: seen.append(films[:, 0, 0].tolist()), lambda: seen.append([])
 
     films = np.arange(5, dtype=np.uint8)[:, None, None]
-    rate, number = limit._in_streams(Setting(4, "float32", CORES), films, 2.0, stream)
+    rate, number, seconds = limit._in_streams(Setting(4, "float32", CORES), films, 2.0, [], stream)
     assert seen == [[0, 1, 2, 3], [4, 0, 1, 2], []]
-    assert (rate, number) == (8 / 3, 8)
+    assert (rate, number, seconds) == (8 / 3, 8, 3.0)
+
+
+def test_every_stream_runs_a_batch_before_the_clock_starts(share, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, pixels = share
+    vit, _, _ = limit.vits(folder, "float32")
+    happened: list[tuple[str, int]] = []
+    plain, clock = limit.padded, limit.time.perf_counter
+
+    def noted(*arguments):
+        happened.append(("batch", threading.get_ident()))
+        return plain(*arguments)
+
+    def looked() -> float:
+        happened.append(("clock", threading.get_ident()))
+        return clock()
+
+    monkeypatch.setattr(limit, "padded", noted)
+    monkeypatch.setattr(limit, "time", SimpleNamespace(perf_counter=looked, process_time=lambda: 0.0))
+    limit._in_streams(Setting(2, "float32", 1), pixels, 0.0, [vit], lambda: (lambda films: None, lambda: None))
+    before = happened[: [what for what, _ in happened].index("clock")]
+    assert [what for what, _ in before] == ["batch"] * CORES
+    assert {thread for _, thread in before} == {thread for what, thread in happened if what == "clock"}
 
 
 class Wrong(engines.Engine):

@@ -59,6 +59,7 @@ def scored(two_nodes: Cluster, films: Films, tmp_path_factory: pytest.TempPathFa
     said, log = run.communicate(timeout=LIMIT)
     assert run.returncode == 1, log
     assert "Warning" not in log
+    assert "core_worker" not in log
     shards = -(-(len(films.rows) + 1) // PER_FILE)
     assert began < shards / 2, "the node was to be killed while films are read"
     assert f"{len(films.rows) + 1} films, {len(films.rows) - len(BAD)} read\n3 refused: cut.png (Truncated" in said

@@ -13,6 +13,7 @@ import torch
 from scipy.special import expit
 from transformers import ViTForImageClassification
 
+from handlers.networks.onednn import OneDnnLinear
 from handlers.networks.vit import Vit
 from handlers.processors import give_way
 from handlers.reading import Screening
@@ -75,8 +76,14 @@ def test_bfloat16_moves_a_probability_little(run: Path, films: np.ndarray) -> No
     assert fast.version("1.0.0") == "1.0.0+bfloat16"
 
 
-def test_onednn_computes_what_torch_does_and_leaves_the_gradients(run: Path, films: np.ndarray) -> None:
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch has one library for products here")
+@pytest.mark.parametrize(("vectors", "linear"), [("AVX512", OneDnnLinear), ("AVX2", torch.nn.Linear)])
+def test_products_are_the_faster_library_s_equal_to_torch_s_own_and_leave_the_gradients(
+    monkeypatch: pytest.MonkeyPatch, run: Path, films: np.ndarray, vectors: str, linear: type
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     vit = Vit(run / "disease" / "checkpoint", CPU)
+    assert {type(one) for one in vit.model.modules() if isinstance(one, torch.nn.Linear)} == {linear}
     plain = ViTForImageClassification.from_pretrained(run / "disease" / "checkpoint").eval()
     inputs = vit.inputs(films)
     with torch.inference_mode():
