@@ -1,6 +1,6 @@
 """Films on a Ray cluster of this machine's own nodes, against the same steps in process.
 
-    python -m benchmarks.cluster                     # everything; some 20 minutes on 2 cores
+    python -m benchmarks.cluster                     # everything; some 50 minutes on 2 cores
     python -m benchmarks.cluster --parts rate        # one part alone; the document keeps the others
 
     equal   5,000 films of 128 px and 88 full-size ones on 2 and 3 nodes: probabilities as in process
