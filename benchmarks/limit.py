@@ -172,7 +172,6 @@ def _rate(setting: Setting, vit: Vit, pixels: Films, seconds: float) -> float:
     def stream() -> Steps:
         return lambda films: padded(vit, films, setting), lambda: None
 
-    padded(vit, pixels[: setting.batch], setting)  # the engine is loaded once for all streams
     return _in_streams(setting, pixels, seconds, [vit], stream)[0]
 
 
@@ -198,8 +197,6 @@ def films_per_second(share: Path, pixels: Films, setting: Setting, seconds: floa
 
         return both, lambda: name(len(waiting)) if waiting else None
 
-    for vit in (binary, disease):
-        padded(vit, pixels[: setting.batch], setting)  # the engine is loaded once for all streams
     rate, films, spent = _in_streams(setting, pixels, seconds, [binary, disease], stream)
     return {
         "films_per_second": rate,
@@ -222,6 +219,8 @@ def _in_streams(
     The rate is the sum of the streams' own ones: one that has ended leaves its core idle, and that is no limit. The
     clock starts when every stream has run a batch: torch.compile compiles anew for each thread.
     """
+    for vit in networks:
+        padded(vit, pixels[: setting.batch], setting)  # the engine is loaded once for all streams
     numbers = itertools.count()
     spent: list[float] = []
     together = threading.Barrier(setting.streams, lambda: spent.append(time.process_time()))
